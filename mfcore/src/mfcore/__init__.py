@@ -1,0 +1,78 @@
+"""MiniFlow's core: computation graphs on NumPy, made of plugins.
+
+Names are imported when they are first used, so that ``import mfcore`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mfcore.engine import Engine as Engine
+    from mfcore.engine import Program as Program
+    from mfcore.graph import Graph as Graph
+    from mfcore.hookspecs import hookimpl as hookimpl
+    from mfcore.node import Array as Array
+    from mfcore.node import Constant as Constant
+    from mfcore.node import Input as Input
+    from mfcore.node import Node as Node
+    from mfcore.node import NodeLike as NodeLike
+    from mfcore.node import Parameter as Parameter
+    from mfcore.operation import apply as apply
+    from mfcore.operation import hyperparameter as hyperparameter
+    from mfcore.operation import operation as operation
+    from mfcore.operation import spec_of as spec_of
+    from mfcore.optimizer import Schedule as Schedule
+    from mfcore.optimizer import optimizer as optimizer
+    from mfcore.registry import Registry as Registry
+    from mfcore.session import Gradients as Gradients
+    from mfcore.session import Run as Run
+    from mfcore.session import Session as Session
+    from mfcore.trace import tracing as tracing
+
+_MODULES = {
+    "Array": "node",
+    "Constant": "node",
+    "Engine": "engine",
+    "Gradients": "session",
+    "Graph": "graph",
+    "Input": "node",
+    "Node": "node",
+    "NodeLike": "node",
+    "Parameter": "node",
+    "Program": "engine",
+    "Registry": "registry",
+    "Run": "session",
+    "Schedule": "optimizer",
+    "Session": "session",
+    "apply": "operation",
+    "hookimpl": "hookspecs",
+    "hyperparameter": "operation",
+    "operation": "operation",
+    "optimizer": "optimizer",
+    "spec_of": "operation",
+    "tracing": "trace",
+}
+
+__all__ = [  # noqa: PLE0604 - the names are strings, from the table above
+    "__version__",
+    *_MODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _MODULES:
+        value = getattr(import_module(f"mfcore.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in ("errors", "registry", "testing", "hookspecs"):
+        return import_module(f"mfcore.{name}")
+    raise AttributeError(f"module 'mfcore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,153 @@
+"""Every error that MiniFlow raises on purpose: one base class, one class per cause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class MiniFlowError(Exception):
+    """Base class of all errors of MiniFlow and its packs."""
+
+
+# Defining operations and optimizers
+
+
+class DefinitionError(MiniFlowError, TypeError):
+    """A class decorated with ``@operation`` or ``@optimizer`` breaks the contract."""
+
+
+# Building nodes and graphs
+
+
+class NodeUseError(MiniFlowError, TypeError):
+    """A node was used where Python or NumPy needs a number, or holds an unusable value."""
+
+
+class UndeclaredFunctionError(MiniFlowError, TypeError):
+    """A NumPy function was called on nodes, and no pack declares an operation for it."""
+
+
+class GraphError(MiniFlowError, ValueError):
+    """A graph cannot be built from the given outputs."""
+
+
+class CycleError(GraphError):
+    """The nodes depend on each other in a circle, so no order exists."""
+
+
+class DuplicateNameError(GraphError):
+    """Two nodes of one graph were given the same name."""
+
+
+class UnknownNodeError(MiniFlowError, KeyError):
+    """A node, or a node's name, does not belong to the graph that was asked for it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+# Feeding
+
+
+class FeedError(MiniFlowError, ValueError):
+    """The feeds of a run do not fit the graph."""
+
+
+class MissingFeedError(FeedError):
+    """An input of the graph was given no value."""
+
+
+class UnknownFeedError(FeedError):
+    """A value was fed to something that is not an input of the graph."""
+
+
+class FeedShapeError(FeedError):
+    """A fed array has another shape than its input declares."""
+
+
+class FeedDtypeError(FeedError):
+    """A fed value is no numeric array, or its dtype does not fit its input."""
+
+
+# Running
+
+
+class ExecutionError(MiniFlowError, RuntimeError):
+    """An operation failed while a graph was running."""
+
+
+class ForwardError(ExecutionError):
+    """An operation's ``forward`` raised, or returned something that is no array."""
+
+
+class BackwardError(ExecutionError):
+    """An operation's ``backward`` raised, or returned the wrong number or shapes of gradients."""
+
+
+class NotDifferentiableError(MiniFlowError, TypeError):
+    """A gradient was asked for that has to pass an operation without ``backward``."""
+
+
+class GradientError(MiniFlowError, ValueError):
+    """A gradient was asked for in a way that has no answer."""
+
+
+class StopRun(MiniFlowError):
+    """Raised by a tracer to stop the run on purpose.
+
+    Any other exception of a tracer is reported and the tracer detached; this one,
+    and classes derived from it, reach the caller of the run.
+    """
+
+
+# Looking up packs
+
+
+class RegistryError(MiniFlowError, LookupError):
+    """A look-up in the registry has no single answer."""
+
+
+class UnknownNameError(RegistryError):
+    """No enabled pack provides the name."""
+
+
+class AmbiguousNameError(RegistryError):
+    """Several enabled packs provide the short name."""
+
+
+class PackError(MiniFlowError, ImportError):
+    """A pack could not be loaded."""
+
+
+# Training
+
+
+class DataError(MiniFlowError, ValueError):
+    """The data given for training cannot be used."""
+
+
+# Warnings
+
+
+class MiniFlowWarning(UserWarning):
+    """Base class of all warnings of MiniFlow and its packs."""
+
+
+class DetachedTracerWarning(MiniFlowWarning):
+    """A tracer raised an exception and listens no longer."""
+
+
+class QuarantineWarning(MiniFlowWarning):
+    """An explicitly registered plugin, or an installed pack, was quarantined."""
+
+
+class DivergenceWarning(MiniFlowWarning):
+    """Training stopped because its loss was no longer finite."""
+
+
+def type_name(value: Any) -> str:
+    """Return the name of a value's type as a reader would write it, for messages."""
+    cls = type(value)
+    if cls.__module__ == "builtins":
+        return cls.__qualname__
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,294 @@
+"""A graph: the nodes that given outputs depend on, in topological order."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfcore.errors import CycleError, DuplicateNameError, GraphError, UnknownNodeError, type_name
+from mfcore.node import Input, Node, Parameter, describe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Graph:
+    """The ancestors of the given outputs, in an order in which they can be computed.
+
+    The order is Kahn's (1962): nodes whose inputs are all done, first come first served,
+    leaves in the order in which a walk from the outputs finds them. It depends on
+    nothing but the graph's shape. Neither a graph nor its nodes hold results.
+
+    Parameters
+    ----------
+    *outputs : Node
+        One or more nodes. An iterable of nodes is accepted too.
+
+    Raises
+    ------
+    GraphError
+        If an output is no node, or no output is given.
+    CycleError
+        If nodes depend on each other in a circle.
+    DuplicateNameError
+        If two nodes were given one name.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> from mfops_basic import Add, Mul
+    >>> x, y, z = mf.Input("x"), mf.Input("y"), mf.Input("z")
+    >>> graph = mf.Graph(Mul(Add(x, y), z))
+    >>> [graph.name(node) for node in graph]
+    ['x', 'y', 'z', 'add_1', 'mul_1']
+    """
+
+    __slots__ = ("_edges", "_index", "_names", "_starts", "inputs", "nodes", "outputs", "parameters")
+
+    def __init__(self, *outputs: Node) -> None:
+        self.outputs: tuple[Node, ...] = _flat(outputs)
+        with _collector_paused():
+            found, edges, starts = _ancestors(self.outputs)
+            order = _kahn(found, edges, starts)
+            self.nodes: tuple[Node, ...] = tuple([found[i] for i in order])
+            self._index = {node: i for i, node in enumerate(self.nodes)}
+        self.inputs: tuple[Input, ...] = tuple(n for n in self.nodes if isinstance(n, Input))
+        self.parameters: tuple[Parameter, ...] = tuple(
+            n for n in self.nodes if isinstance(n, Parameter)
+        )
+        self._names: tuple[dict[Node, str], dict[str, Node]] | None = None
+        self._check_names()
+        self._announce()
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __contains__(self, node: object) -> bool:
+        return node in self._index
+
+    def __getitem__(self, name: str) -> Node:
+        """Return the node of the given name.
+
+        Raises
+        ------
+        UnknownNodeError
+            If the graph has no node of that name.
+        """
+        names = self.names[1]
+        if name not in names:
+            raise UnknownNodeError(f"the graph has no node {name!r}; it has {_some(names)}")
+        return names[name]
+
+    def __repr__(self) -> str:
+        outputs = ", ".join(self.name(node) for node in self.outputs[:3])
+        more = ", ..." if len(self.outputs) > 3 else ""
+        return f"<Graph of {len(self.nodes)} nodes, outputs {outputs}{more}>"
+
+    def position(self, node: Node) -> int:
+        """Return a node's place in the order.
+
+        Raises
+        ------
+        UnknownNodeError
+            If the node is no part of the graph.
+        """
+        try:
+            return self._index[node]
+        except (KeyError, TypeError):
+            what = describe(node) if isinstance(node, Node) else f"{type_name(node)} {node!r}"
+            raise UnknownNodeError(
+                f"{what} is not part of this graph: it is no ancestor of its outputs "
+                f"{', '.join(describe(n, self.name(n)) for n in self.outputs[:3])}"
+            ) from None
+
+    def name(self, node: Node) -> str:
+        """Return a node's name in this graph: its own, or one such as ``linear_1``."""
+        self.position(node) if node not in self._index else None
+        return self.names[0][node]
+
+    def describe(self, node: Node) -> str:
+        """Return a node's name, operation, provider and place of birth, for messages."""
+        return describe(node, self.name(node))
+
+    @property
+    def names(self) -> tuple[dict[Node, str], dict[str, Node]]:
+        """The names by node, and the nodes by name."""
+        if self._names is None:
+            taken = {node.name for node in self.nodes if node.name}
+            counts: Counter[str] = Counter()
+            by_node: dict[Node, str] = {}
+            for node in self.nodes:
+                name = node.name
+                if name is None:
+                    stem = snake_case(type(node).__name__)
+                    while name is None or name in taken:
+                        counts[stem] += 1
+                        name = f"{stem}_{counts[stem]}"
+                by_node[node] = name
+            self._names = by_node, {name: node for node, name in by_node.items()}
+        return self._names
+
+    def consumers(self, node: Node) -> tuple[Node, ...]:
+        """Return the nodes that read ``node``, in order; one that reads it twice is there twice."""
+        self.position(node)
+        return tuple(n for n in self.nodes for source in n.inputs if source is node)
+
+    def _check_names(self) -> None:
+        seen: dict[str, Node] = {}
+        for node in self.nodes:
+            if node.name is not None:
+                other = seen.setdefault(node.name, node)
+                if other is not node:
+                    raise DuplicateNameError(
+                        f"two nodes of the graph are named {node.name!r}: "
+                        f"{describe(other)} and {describe(node)}. Rename one of them"
+                    )
+
+    def _announce(self) -> None:
+        from mfcore.plugins import observers
+
+        if listening := observers("sort"):
+            replay_sort(self, listening)
+
+
+def replay_sort(graph: Graph, observers: Any) -> None:
+    """Tell the observers, step by step, how the sort of a graph went.
+
+    The order is fixed by the graph, so the steps can be told afterwards and the sort
+    itself needs no hook in its loop.
+    """
+    consumers: dict[Node, list[Node]] = {node: [] for node in graph.nodes}
+    remaining = {}
+    for node in graph.nodes:
+        remaining[node] = len(node.inputs)
+        for source in node.inputs:
+            consumers[source].append(node)
+    observers.fire("mf_sort_start", graph=graph)
+    for position, node in enumerate(graph.nodes):
+        observers.fire("mf_sort_visit", graph=graph, node=node, position=position)
+        for consumer in consumers[node]:
+            remaining[consumer] -= 1
+            observers.fire(
+                "mf_sort_edge",
+                graph=graph,
+                source=node,
+                target=consumer,
+                remaining=remaining[consumer],
+            )
+    observers.fire("mf_sort_finish", graph=graph)
+
+
+def snake_case(name: str) -> str:
+    """Return a class name as a node name's stem: ``CrossEntropy`` as ``cross_entropy``."""
+    parts = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", parts).lower()
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause Python's cyclic garbage collector, which re-reads a growing graph again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _flat(outputs: tuple[Any, ...]) -> tuple[Node, ...]:
+    if len(outputs) == 1 and not isinstance(outputs[0], Node):
+        try:
+            outputs = tuple(outputs[0])
+        except TypeError:
+            pass
+    if not outputs:
+        raise GraphError("a graph needs at least one output node")
+    for output in outputs:
+        if not isinstance(output, Node):
+            raise GraphError(
+                f"a graph is built from nodes; got {type_name(output)} {str(output)[:60]}"
+            )
+    return outputs
+
+
+def _ancestors(outputs: tuple[Node, ...]) -> tuple[list[Node], list[int], list[int]]:
+    """Find all ancestors, depth first and inputs left to right.
+
+    Returns the nodes found, and for the i-th of them its inputs as
+    ``edges[starts[i]:starts[i + 1]]`` (indices into the nodes found).
+    """
+    number: dict[Node, int] = {}
+    found: list[Node] = []
+    stack = list(reversed(outputs))
+    while stack:
+        node = stack.pop()
+        if node in number:
+            continue
+        number[node] = len(found)
+        found.append(node)
+        sources = node.inputs
+        if sources:
+            stack.extend(sources[::-1])
+    edges: list[int] = []
+    starts = [0]
+    for node in found:
+        for source in node.inputs:
+            edges.append(number[source])
+        starts.append(len(edges))
+    return found, edges, starts
+
+
+def _kahn(found: list[Node], edges: list[int], starts: list[int]) -> list[int]:
+    """Order the nodes found so that each comes after its inputs (Kahn 1962)."""
+    count = len(found)
+    targets, bounds = _consumers(count, edges, starts)
+    remaining = np.diff(starts).tolist()
+    order = [i for i in range(count) if not remaining[i]]
+    for i in order:  # the list grows while it is read: a queue, first come first served
+        for j in targets[bounds[i] : bounds[i + 1]]:
+            remaining[j] -= 1
+            if not remaining[j]:
+                order.append(j)
+    if len(order) < count:
+        raise CycleError(_cycle_message(found, edges, starts, remaining))
+    return order
+
+
+def _consumers(count: int, edges: list[int], starts: list[int]) -> tuple[list[int], list[int]]:
+    """Turn "inputs of each node" into "consumers of each node", both as flat lists."""
+    sources: NDArray[np.intp] = np.asarray(edges, dtype=np.intp)
+    readers = np.repeat(np.arange(count), np.diff(starts))
+    by_source = np.argsort(sources, kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=count))])
+    return readers[by_source].tolist(), bounds.tolist()
+
+
+def _cycle_message(
+    found: list[Node], edges: list[int], starts: list[int], remaining: list[int]
+) -> str:
+    # Every node left over has an input left over: going back along those must meet itself.
+    here = next(i for i, left in enumerate(remaining) if left)
+    trail: dict[int, None] = {}
+    while here not in trail:
+        trail[here] = None
+        here = next(j for j in edges[starts[here] : starts[here + 1]] if remaining[j])
+    path = list(trail)
+    circle = path[path.index(here) :][::-1]
+    names = " -> ".join(describe(found[i]) for i in [*circle, circle[0]][:12])
+    return f"the graph has a cycle, so no order exists: {names}"
+
+
+def _some(names: Any, limit: int = 12) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

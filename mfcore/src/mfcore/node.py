@@ -1,0 +1,404 @@
+"""What a vertex of a computation graph is: ``Node`` and its three leaves.
+
+A node is one vertex: an ``Input`` (fed at each run), a ``Parameter`` (trained), a
+``Constant``, or an operation applied to other nodes (see ``operation.py``). Nodes are
+immutable, hold no results, and compare by identity. NumPy functions and operators on
+nodes build further nodes (see ``dispatch.py``).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mfcore import dispatch
+from mfcore.errors import NodeUseError, type_name
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+    from mfcore.operation import OperationSpec
+
+Array: TypeAlias = NDArray[Any]
+"""A NumPy array of any dtype, or the NumPy scalar that stands for a 0-d one."""
+
+NodeLike: TypeAlias = "Node | ArrayLike"
+"""What can stand where a node is expected: a node, or a value for a ``Constant``."""
+
+_set = object.__setattr__
+
+
+def _valid_name(node: Any, attribute: Any, name: Any) -> None:
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        raise NodeUseError(f"a node's name must be a non-empty string, not {name!r}")
+
+
+@attrs.define(eq=False, repr=False, on_setattr=attrs.setters.frozen)
+class Node:
+    """One vertex of a computation graph.
+
+    Parameters
+    ----------
+    name : str, optional
+        A name of your choice, unique in every graph that the node is part of. Nodes
+        without one are named per graph, in order: ``linear_1``, ``linear_2``.
+    """
+
+    name: str | None = attrs.field(default=None, kw_only=True, validator=_valid_name)
+    _code: CodeType = attrs.field(init=False)
+    _instruction: int = attrs.field(init=False)
+
+    __operation__: ClassVar[OperationSpec | None] = None
+
+    def __attrs_post_init__(self) -> None:
+        # The user's line is found now, cheaply, and turned into a file and number on demand.
+        frame = sys._getframe(1)
+        while _is_internal(frame) and frame.f_back is not None:
+            frame = frame.f_back
+        _set(self, "_code", frame.f_code)
+        _set(self, "_instruction", frame.f_lasti)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The nodes that this node reads, in order; empty for a leaf."""
+        return ()
+
+    @property
+    def site(self) -> tuple[str, int]:
+        """File and line number of the user's code that built the node."""
+        for start, stop, line in self._code.co_lines():
+            if line is not None and start <= self._instruction < stop:
+                return self._code.co_filename, line
+        return self._code.co_filename, self._code.co_firstlineno
+
+    @classmethod
+    def qualified_name(cls) -> str:
+        """The operation's name with its pack in front: ``mfops_nn.Linear``."""
+        return f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return f"<{self.qualified_name()}{name}>"
+
+    # NumPy's protocols: what NumPy is asked to do with nodes becomes a node.
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Node:
+        if method != "__call__":
+            raise dispatch.undeclared(f"np.{ufunc.__name__}.{method}")
+        return dispatch.call(ufunc, args, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Node:
+        return dispatch.call(function, args, kwargs)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Never:
+        raise NodeUseError(
+            f"{describe(self)} is a node, not an array: it has no value before a run. "
+            f"Run it with `Session(node).run(feeds)[node]`, or use NumPy functions and "
+            f"operators on it, which build further nodes"
+        )
+
+    def __bool__(self) -> Never:
+        raise NodeUseError(
+            f"the truth of {describe(self)} is unknown until a run. To choose between two "
+            f"values use `np.where(condition, x, y)`; to combine conditions use "
+            f"`np.logical_and`, `np.logical_or` and `np.logical_not`, not `and`, `or`, `not`"
+        )
+
+    def __float__(self) -> Never:
+        self.__array__()
+
+    __int__ = __float__
+    __index__ = __float__
+    __complex__ = __float__
+
+    def __iter__(self) -> Never:
+        raise NodeUseError(
+            f"{describe(self)} cannot be iterated: its length is unknown until a run. "
+            f"Take its parts by index, `node[0]`, `node[1:]`"
+        )
+
+    def __len__(self) -> Never:
+        raise NodeUseError(f"the length of {describe(self)} is unknown until a run")
+
+    def __contains__(self, item: object) -> Never:
+        self.__iter__()
+
+    # Operators
+
+    def __add__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.add, (self, other))
+
+    def __radd__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.add, (other, self))
+
+    def __sub__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.subtract, (self, other))
+
+    def __rsub__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.subtract, (other, self))
+
+    def __mul__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.multiply, (self, other))
+
+    def __rmul__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.multiply, (other, self))
+
+    def __truediv__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.divide, (self, other))
+
+    def __rtruediv__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.divide, (other, self))
+
+    def __floordiv__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.floor_divide, (self, other))
+
+    def __rfloordiv__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.floor_divide, (other, self))
+
+    def __mod__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.remainder, (self, other))
+
+    def __rmod__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.remainder, (other, self))
+
+    def __pow__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.power, (self, other))
+
+    def __rpow__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.power, (other, self))
+
+    def __matmul__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.matmul, (self, other))
+
+    def __rmatmul__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.matmul, (other, self))
+
+    def __neg__(self) -> Node:
+        return dispatch.call(np.negative, (self,))
+
+    def __pos__(self) -> Node:
+        return self
+
+    def __abs__(self) -> Node:
+        return dispatch.call(np.absolute, (self,))
+
+    def __invert__(self) -> Node:
+        return dispatch.call(np.logical_not, (self,))
+
+    def __and__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.logical_and, (self, other))
+
+    def __rand__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.logical_and, (other, self))
+
+    def __or__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.logical_or, (self, other))
+
+    def __ror__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.logical_or, (other, self))
+
+    def __lt__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.less, (self, other))
+
+    def __le__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.less_equal, (self, other))
+
+    def __gt__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.greater, (self, other))
+
+    def __ge__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.greater_equal, (self, other))
+
+    def __getitem__(self, index: Any) -> Node:
+        return dispatch.getitem(self, index)
+
+    # The methods of an array that graphs are written with
+
+    @property
+    def T(self) -> Node:
+        """The transpose: all axes reversed."""
+        return dispatch.call(np.transpose, (self,))
+
+    def transpose(self, *axes: Any) -> Node:
+        """Permute the axes, as ``ndarray.transpose`` does."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        return dispatch.call(np.transpose, (self, order))
+
+    def reshape(self, *shape: Any) -> Node:
+        """Give the same elements another shape, as ``ndarray.reshape`` does."""
+        target = shape[0] if len(shape) == 1 else shape
+        return dispatch.call(np.reshape, (self, target))
+
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Node:
+        """Drop axes of length one."""
+        return dispatch.call(np.squeeze, (self, axis))
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Node:
+        """Sum over the given axes, or over all."""
+        return dispatch.call(np.sum, (self, axis), {"keepdims": keepdims})
+
+    def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Node:
+        """Arithmetic mean over the given axes, or over all."""
+        return dispatch.call(np.mean, (self, axis), {"keepdims": keepdims})
+
+    def max(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Node:
+        """Largest element over the given axes, or over all."""
+        return dispatch.call(np.max, (self, axis), {"keepdims": keepdims})
+
+    def min(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Node:
+        """Smallest element over the given axes, or over all."""
+        return dispatch.call(np.min, (self, axis), {"keepdims": keepdims})
+
+    def dot(self, other: NodeLike) -> Node:
+        """Matrix product, as ``node @ other``."""
+        return dispatch.call(np.matmul, (self, other))
+
+
+_INTERNAL_MODULES = frozenset({"mfcore", "numpy"})
+
+
+def _is_internal(frame: FrameType) -> bool:
+    """Whether a frame stands between the user's line and the node: ours, NumPy's, attrs'."""
+    module = frame.f_globals.get("__name__", "")
+    return (
+        module.partition(".")[0] in _INTERNAL_MODULES
+        or frame.f_code.co_filename.startswith("<attrs generated")
+    )
+
+
+def describe(node: Node, name: str | None = None) -> str:
+    """Return a node's name, operation, provider and place of birth, for messages."""
+    file, line = node.site
+    label = name or node.name
+    kind = node.qualified_name()
+    return f"{label} ({kind}, built at {file}:{line})" if label else f"{kind} (built at {file}:{line})"
+
+
+def _as_shape(shape: Any) -> tuple[int | None, ...] | None:
+    if shape is None:
+        return None
+    if isinstance(shape, (int, np.integer)):
+        shape = (shape,)
+    axes = tuple(shape)
+    for axis in axes:
+        if axis is not None and not (isinstance(axis, (int, np.integer)) and axis >= 0):
+            raise NodeUseError(
+                f"a shape holds sizes, or None for an axis of any size, not {axis!r} in {shape!r}"
+            )
+    return tuple(None if axis is None else int(axis) for axis in axes)
+
+
+def _as_dtype(dtype: Any) -> np.dtype[Any] | None:
+    if dtype is None:
+        return None
+    try:
+        result = np.dtype(dtype)
+    except TypeError as error:
+        raise NodeUseError(f"{dtype!r} is no dtype: {error}") from None
+    if result.kind not in "biuf":
+        raise NodeUseError(f"dtype {result} is not supported: use a float, integer or bool dtype")
+    return result
+
+
+def as_array(value: Any, what: str) -> Array:
+    """Return ``value`` as a numeric array without copying it needlessly.
+
+    Raises
+    ------
+    NodeUseError
+        If the value is no array of floats, integers or bools.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise NodeUseError(f"{what}: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise NodeUseError(
+            f"{what} must be an array of floats, integers or bools, "
+            f"not {type_name(value)} of dtype {array.dtype}"
+        )
+    return array
+
+
+def _frozen_copy(array: Array) -> Array:
+    copy = np.array(array)
+    copy.flags.writeable = False
+    return copy
+
+
+@attrs.define(eq=False, repr=False, on_setattr=attrs.setters.frozen)
+class Input(Node):
+    """A value fed anew at each run.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name of the input.
+    shape : tuple of int or None, optional
+        Declared shape; ``None`` for an axis of any size: ``(None, 13)`` is a batch of
+        rows. Undeclared: any shape.
+    dtype : dtype, optional
+        Declared dtype; fed values are cast to it where NumPy's ``same_kind`` rule allows.
+    """
+
+    name: str | None = attrs.field(default=None, validator=_valid_name)
+    shape: tuple[int | None, ...] | None = attrs.field(
+        default=None, kw_only=True, converter=_as_shape
+    )
+    dtype: np.dtype[Any] | None = attrs.field(default=None, kw_only=True, converter=_as_dtype)
+
+
+def _as_parameter_value(value: Any) -> Array:
+    array = as_array(value, "a parameter's value")
+    return _frozen_copy(array if array.dtype.kind == "f" else array.astype(np.float64))
+
+
+@attrs.define(eq=False, repr=False, on_setattr=attrs.setters.frozen)
+class Parameter(Node):
+    """A trained value. The node keeps the initial value; each session trains a copy.
+
+    Parameters
+    ----------
+    value : array_like of float
+        Initial value, copied. Integers become float64.
+    name : str, optional
+        Name of the parameter.
+    """
+
+    value: Array = attrs.field(converter=_as_parameter_value)
+    name: str | None = attrs.field(default=None, validator=_valid_name)
+
+
+def _as_constant_value(value: Any) -> Array | float | int | bool:
+    if type(value) in (bool, int, float):
+        # Kept as it is: a Python number adapts to the dtype of the array beside it.
+        return value  # type: ignore[no-any-return]
+    if value is None or isinstance(value, (str, bytes)):
+        raise NodeUseError(f"expected a node or a numeric array, got {type_name(value)} {value!r}")
+    return _frozen_copy(as_array(value, "a constant's value"))
+
+
+@attrs.define(eq=False, repr=False, on_setattr=attrs.setters.frozen)
+class Constant(Node):
+    """A value that never changes.
+
+    Parameters
+    ----------
+    value : array_like or Python number
+        Arrays are copied. A Python number stays one, so that, as in NumPy,
+        ``node * 2.0`` keeps the dtype of ``node``.
+    name : str, optional
+        Name of the constant.
+    """
+
+    value: Array | float | int | bool = attrs.field(converter=_as_constant_value)
+    name: str | None = attrs.field(default=None, validator=_valid_name)
+
+
+def as_node(value: Any) -> Node:
+    """Return ``value`` if it is a node, else a ``Constant`` that holds it."""
+    return value if isinstance(value, Node) else Constant(value)

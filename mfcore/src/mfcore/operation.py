@@ -1,0 +1,439 @@
+"""What an operation is: ``@operation`` turns a class into one, and checks the contract.
+
+An operation is two pure functions in plain NumPy, ``forward`` and ``backward``. They are
+static methods of a class whose fields are its inputs (typed ``Node``) and its
+hyperparameters (all others). ``backward`` asks by parameter name for what it needs.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from typing import Any, TypeVar, dataclass_transform, overload
+
+import attrs
+import numpy as np
+
+from mfcore.errors import DefinitionError, NodeUseError, type_name
+from mfcore.node import Node, as_node
+
+T = TypeVar("T", bound=type)
+
+FORWARD_EXTRAS = frozenset({"rng", "training"})
+BACKWARD_EXTRAS = frozenset({"grad", "value", "saved", "wanted", "training"})
+RESERVED = FORWARD_EXTRAS | BACKWARD_EXTRAS | {"name", "inputs", "forward", "backward", "samples"}
+
+
+@attrs.frozen
+class OperationSpec:
+    """What the core knows about an operation: the class attribute ``__operation__``.
+
+    Attributes
+    ----------
+    name : str
+        The class's name.
+    inputs : tuple of str
+        Names of the input fields, in order.
+    variadic : bool
+        Whether the last input field takes any number of nodes.
+    hyperparameters : tuple of str
+        Names of all other fields.
+    forward, backward : callable
+        The two functions; ``backward`` is ``None`` where there is no derivative.
+    forward_asks, backward_asks : tuple of str
+        The parameters of both functions, in order.
+    forward_keywords, backward_keywords : frozenset of str
+        Those of them that are keyword-only.
+    broadcasts : frozenset of str
+        Inputs whose gradient the core sums back to the input's shape.
+    declared : tuple
+        The NumPy functions that the operation stands for.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    variadic: bool
+    hyperparameters: tuple[str, ...]
+    forward: Callable[..., Any]
+    backward: Callable[..., Any] | None
+    forward_asks: tuple[str, ...]
+    backward_asks: tuple[str, ...]
+    forward_keywords: frozenset[str]
+    backward_keywords: frozenset[str]
+    broadcasts: frozenset[str]
+    declared: tuple[Callable[..., Any], ...]
+    _wanted_type: Callable[..., tuple[bool, ...]] = attrs.field(repr=False)
+
+    @property
+    def saves(self) -> bool:
+        """Whether ``forward`` returns ``(value, saved)``."""
+        return "saved" in self.backward_asks
+
+    def wanted(self, flags: Iterable[bool]) -> tuple[bool, ...]:
+        """Return what ``backward`` gets as ``wanted``: by position, and by name if not variadic."""
+        return self._wanted_type(flags)
+
+    def input_names(self, count: int) -> tuple[str, ...]:
+        """Names of ``count`` inputs; those of a variadic field are numbered from 1."""
+        if not self.variadic:
+            return self.inputs
+        fixed, last = self.inputs[:-1], self.inputs[-1]
+        return fixed + tuple(f"{last}[{i}]" for i in range(count - len(fixed)))
+
+
+def hyperparameter(**options: Any) -> Any:
+    """Declare a hyperparameter: ``attrs.field``, keyword-only.
+
+    Only needed for what an annotation and a default cannot say, such as a validator.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> from attrs.validators import ge
+    >>> rate: float = mf.hyperparameter(default=0.5, validator=ge(0))
+    """
+    return attrs.field(**{"kw_only": True, **options})
+
+
+@overload
+def operation(cls: T, /) -> T: ...
+@overload
+def operation(
+    *,
+    ufunc: Any = None,
+    function: Any = None,
+    broadcasts: bool | Iterable[str] = False,
+) -> Callable[[T], T]: ...
+@dataclass_transform(eq_default=False, field_specifiers=(attrs.field, hyperparameter))
+def operation(
+    cls: Any = None,
+    /,
+    *,
+    ufunc: Any = None,
+    function: Any = None,
+    broadcasts: bool | Iterable[str] = False,
+) -> Any:
+    """Turn a subclass of ``Node`` into an operation.
+
+    Parameters
+    ----------
+    ufunc, function : callable or tuple of callables, optional
+        NumPy functions that build this operation when they are called on nodes, such
+        as ``np.add`` or ``np.sum``, once a pack provides it.
+    broadcasts : bool or iterable of str, optional
+        Whether the inputs (or which of them) are broadcast against each other. The core
+        then sums gradients back to the shape of the input.
+
+    Raises
+    ------
+    DefinitionError
+        If the class breaks the contract, for instance where a function asks for a name
+        that nothing provides.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> @mf.operation
+    ... class Cube(mf.Node):
+    ...     x: mf.Node
+    ...
+    ...     @staticmethod
+    ...     def forward(x):
+    ...         return x * x * x
+    ...
+    ...     @staticmethod
+    ...     def backward(grad, x):
+    ...         return (3 * x * x * grad,)
+    >>> Cube.forward(2.0), Cube.backward(1.0, 2.0)
+    (8.0, (12.0,))
+    """
+
+    def decorate(cls: Any) -> Any:
+        return _build(cls, (*_tuple(ufunc), *_tuple(function)), broadcasts)
+
+    return decorate if cls is None else decorate(cls)
+
+
+def spec_of(operation: type[Node] | Node) -> OperationSpec:
+    """Return what the core knows about an operation class or an operation node.
+
+    Raises
+    ------
+    DefinitionError
+        If it is no operation.
+    """
+    spec = operation.__operation__
+    if spec is None:
+        cls = operation if isinstance(operation, type) else type(operation)
+        raise DefinitionError(f"{cls.__qualname__} is no operation: it lacks @operation")
+    return spec
+
+
+def apply(operation: type[Node], *inputs: Any, **hyperparameters: Any) -> Any:
+    """Apply an operation to nodes or to arrays, whichever the inputs are.
+
+    For writing operations with other operations: on arrays ``forward`` is called, on
+    nodes a node is built, so that what uses ``apply`` reads on both.
+
+    Parameters
+    ----------
+    operation : operation class
+        One whose ``forward`` asks only for inputs and hyperparameters.
+    *inputs : array or Node
+        Its inputs.
+    **hyperparameters
+        Its hyperparameters; left out ones take their default.
+    """
+    if any(isinstance(x, Node) for x in inputs):
+        return operation(*inputs, **hyperparameters)
+    spec = spec_of(operation)
+    if missing := [n for n in spec.forward_asks if n in FORWARD_EXTRAS]:
+        raise DefinitionError(f"{spec.name} asks for {missing[0]}: apply it in a graph only")
+    for field in attrs.fields(operation):  # type: ignore[arg-type]
+        if field.name in spec.forward_asks and field.name in spec.hyperparameters:
+            if field.name not in hyperparameters:
+                hyperparameters[field.name] = field.default
+    if spec.variadic:
+        return spec.forward(*inputs, **hyperparameters)
+    return spec.forward(**dict(zip(spec.inputs, inputs, strict=True)), **hyperparameters)
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str]) -> type:
+    where = f"operation {cls.__qualname__}"
+    if not (isinstance(cls, type) and issubclass(cls, Node)):
+        raise DefinitionError(f"{where} must subclass mfcore.Node")
+    inputs: list[str] = []
+    hyperparameters: list[str] = []
+    variadic = False
+
+    def transform(owner: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+        nonlocal variadic
+        hints = annotations_of(owner)
+        result = []
+        for field in fields:
+            if field.name in _NODE_FIELDS:
+                result.append(field)
+                continue
+            if field.name in RESERVED:
+                raise DefinitionError(f"{where}: a field cannot be called {field.name!r}")
+            kind = _input_kind(hints[field.name])
+            if kind is None:
+                hyperparameters.append(field.name)
+                validator = field.validator or type_validator(hints[field.name], field.name)
+                result.append(field.evolve(kw_only=True, validator=validator))
+                continue
+            if variadic:
+                raise DefinitionError(f"{where}: the variadic input must be the last input")
+            variadic = kind == "variadic"
+            inputs.append(field.name)
+            converter = _as_nodes if variadic else as_node
+            result.append(field.evolve(converter=converter))
+        return result
+
+    built: Any = attrs.define(
+        cls,
+        eq=False,
+        repr=False,
+        on_setattr=attrs.setters.frozen,
+        field_transformer=transform,
+    )
+    if not inputs:
+        raise DefinitionError(f"{where} has no input: type at least one field as Node")
+    functions = {}
+    for method in ("forward", "backward"):
+        raw = next((vars(base)[method] for base in built.__mro__ if method in vars(base)), None)
+        if raw is not None and not isinstance(raw, staticmethod):
+            raise DefinitionError(f"{where}: {method} must be a @staticmethod")
+        functions[method] = raw.__func__ if raw is not None else None
+    forward, backward = functions["forward"], functions["backward"]
+    if forward is None:
+        raise DefinitionError(f"{where} has no forward")
+
+    def asks(function: Any, extras: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+        return asked_names(function, {*inputs, *hyperparameters, *extras}, where)
+
+    forward_asks, forward_keywords = asks(forward, FORWARD_EXTRAS)
+    backward_asks, backward_keywords = (
+        asks(backward, BACKWARD_EXTRAS) if backward is not None else ((), frozenset())
+    )
+    if broadcasts is True:
+        summed = frozenset(inputs)
+    else:
+        summed = frozenset(() if broadcasts is False else broadcasts)
+        if unknown := summed - set(inputs):
+            raise DefinitionError(f"{where}: broadcasts names {sorted(unknown)}, which are no inputs")
+    if variadic:
+        wanted: Any = tuple
+        _accept_many(built, inputs)
+    else:
+        wanted = namedtuple("wanted", inputs)._make  # type: ignore[misc]
+    if len(inputs) > 1 or variadic:
+        built.inputs = property(_inputs_getter(inputs, variadic), doc=Node.inputs.__doc__)
+    else:
+        built.inputs = property(_only_input_getter(inputs[0]), doc=Node.inputs.__doc__)
+    built.__operation__ = OperationSpec(
+        name=built.__name__,
+        inputs=tuple(inputs),
+        variadic=variadic,
+        hyperparameters=tuple(hyperparameters),
+        forward=forward,
+        backward=backward,
+        forward_asks=forward_asks,
+        backward_asks=backward_asks,
+        forward_keywords=forward_keywords,
+        backward_keywords=backward_keywords,
+        broadcasts=summed,
+        declared=declared,
+        wanted_type=wanted,
+    )
+    return built  # type: ignore[no-any-return]
+
+
+_NODE_FIELDS = frozenset(field.name for field in attrs.fields(Node))
+
+
+def asked_names(
+    function: Any, provided: Iterable[str], where: str
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the parameters of a function, and which of them are keyword-only.
+
+    Raises
+    ------
+    DefinitionError
+        If the function asks for a name that is not ``provided``.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        raise DefinitionError(f"{where}: {function!r} must be a plain Python function")
+    count, keywords = code.co_argcount, code.co_kwonlyargcount
+    names: tuple[str, ...] = code.co_varnames[: count + keywords]
+    keyword_only = frozenset(names[count:])
+    if code.co_flags & 0x08:
+        raise DefinitionError(f"{where}: {function.__name__} must ask by name, not with **keywords")
+    if code.co_flags & 0x04:
+        star = code.co_varnames[count + keywords]
+        names = (*names[:count], star, *names[count:])
+    provided = set(provided)
+    for name in names:
+        if name not in provided:
+            raise DefinitionError(
+                f"{where}: {function.__name__} asks for {name!r}, which nothing provides; "
+                f"it may ask for {', '.join(sorted(provided))}"
+            )
+    return names, keyword_only
+
+
+def _inputs_getter(names: list[str], variadic: bool) -> Callable[[Any], tuple[Node, ...]]:
+    if not variadic:
+        return attrgetter(*names)
+    last = attrgetter(names[-1])
+    if len(names) == 1:
+        return last
+    fixed = [attrgetter(name) for name in names[:-1]]
+    return lambda node: (*(get(node) for get in fixed), *last(node))
+
+
+def _only_input_getter(name: str) -> Callable[[Any], tuple[Node, ...]]:
+    get = attrgetter(name)
+    return lambda node: (get(node),)
+
+
+def _accept_many(cls: Any, inputs: list[str]) -> None:
+    """Let a variadic operation take its inputs one by one: ``Add(x, y, z)``."""
+    attrs_init = cls.__init__
+    fixed = len(inputs) - 1
+
+    def __init__(self: Any, *nodes: Any, **fields: Any) -> None:
+        if inputs[-1] in fields:
+            attrs_init(self, *nodes, **fields)
+        else:
+            attrs_init(self, *nodes[:fixed], nodes[fixed:], **fields)
+
+    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+    cls.__init__ = __init__
+
+
+def _as_nodes(values: Any) -> tuple[Node, ...]:
+    nodes = tuple(as_node(value) for value in values)
+    if not nodes:
+        raise NodeUseError("a variadic operation needs at least one input")
+    return nodes
+
+
+def annotations_of(cls: type) -> Mapping[str, Any]:
+    """Return the annotations of a class, evaluated where that is possible.
+
+    One that names something imported for type checkers only stays a string.
+    """
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base.__module__.startswith("mfcore."):
+            continue
+        namespace = vars(sys.modules[base.__module__])
+        for name, hint in vars(base).get("__annotations__", {}).items():
+            if isinstance(hint, str):
+                try:
+                    hint = eval(hint, namespace, {base.__name__: base})
+                except (NameError, AttributeError):
+                    pass
+            hints[name] = hint
+    return hints
+
+
+def _input_kind(hint: Any) -> str | None:
+    if hint is Node:
+        return "node"
+    if typing.get_origin(hint) is tuple and typing.get_args(hint) == (Node, ...):
+        return "variadic"
+    if isinstance(hint, str):
+        text = hint.replace(" ", "")
+        if text.rpartition(".")[2] == "Node":
+            return "node"
+        if text.startswith("tuple[") and text.endswith("Node,...]"):
+            return "variadic"
+    return None
+
+
+def type_validator(hint: Any, name: str) -> Callable[[Any, Any, Any], None] | None:
+    """Return an attrs validator for an annotation made of plain classes, else ``None``."""
+    accepted = _accepted_types(hint)
+    if accepted is None:
+        return None
+
+    def validate(owner: Any, attribute: Any, value: Any) -> None:
+        if isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool)):
+            return
+        expected = getattr(hint, "__name__", str(hint))
+        raise NodeUseError(
+            f"{type(owner).__name__}: {name} must be {expected}, not {type_name(value)} {value!r}"
+        )
+
+    return validate
+
+
+def _accepted_types(hint: Any) -> tuple[type, ...] | None:
+    if hint is None or hint is type(None):
+        return (type(None),)
+    if hint is float:
+        return (float, int, np.floating, np.integer)
+    if hint is int:
+        return (int, np.integer)
+    if hint is bool:
+        return (bool, np.bool_)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        parts = [_accepted_types(part) for part in typing.get_args(hint)]
+        if any(part is None for part in parts):
+            return None
+        return tuple(cls for part in parts if part is not None for cls in part)
+    origin = typing.get_origin(hint) or hint
+    return (origin,) if isinstance(origin, type) and origin is not object else None

@@ -1,0 +1,13 @@
+"""The core as a pack: it provides the reference engine by the same hooks as anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mfcore.engine import Engine, ReferenceEngine
+from mfcore.hookspecs import hookimpl
+
+
+@hookimpl
+def mf_engines() -> Iterable[type[Engine]]:
+    return [ReferenceEngine]

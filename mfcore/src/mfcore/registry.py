@@ -1,0 +1,538 @@
+"""The registry: which packs there are, and what they provide.
+
+Packs are found through entry points of the group ``mfcore``, at the first look-up and not
+before. Who provides a pack is known before any of it is imported; a pack that cannot be
+loaded is quarantined, whole, and everything else works.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from mfcore.errors import (
+    AmbiguousNameError,
+    DefinitionError,
+    PackError,
+    QuarantineWarning,
+    UnknownNameError,
+    type_name,
+)
+from mfcore.plugins import RUN_HOOKS, Observer, new_plugin_manager
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    import pluggy
+
+    from mfcore.engine import Engine
+    from mfcore.node import Node
+
+GROUP = "mfcore"
+"""The entry-point group of packs."""
+
+KINDS: Mapping[str, str] = {
+    "operation": "mf_operations",
+    "optimizer": "mf_optimizers",
+    "engine": "mf_engines",
+    "tracer": "mf_tracers",
+}
+"""What packs provide by name, and the hook that returns it."""
+
+
+@attrs.define(eq=False)
+class Pack:
+    """One pack: where it comes from, and what became of it.
+
+    Attributes
+    ----------
+    name : str
+        The name of its entry point; the first part of qualified names.
+    distribution, version, entry_point : str
+        Where it comes from; empty for a plugin registered in code.
+    status : str
+        ``"found"`` (not imported yet), ``"loaded"``, ``"disabled"``, ``"incompatible"``
+        (made for another version of mfcore), ``"conflict"`` (its name is taken twice) or
+        ``"quarantined"`` (it failed to load).
+    reason : str
+        Why it is not loaded.
+    traceback : str
+        The traceback of its failure, if it failed.
+    provides : dict
+        By kind (``"operation"``, ``"optimizer"``, ``"engine"``, ``"tracer"``): classes by name.
+    """
+
+    name: str
+    distribution: str = ""
+    version: str = ""
+    entry_point: str = ""
+    status: str = "found"
+    reason: str = ""
+    traceback: str = attrs.field(default="", repr=False)
+    provides: dict[str, dict[str, Any]] = attrs.field(factory=dict, repr=False)
+    _load: Callable[[], object] | None = attrs.field(default=None, repr=False)
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version, for messages."""
+        return f"{self.distribution} {self.version}" if self.distribution else "registered in code"
+
+    @property
+    def enabled(self) -> bool:
+        """Whether look-ups consider it."""
+        return self.status in ("found", "loaded")
+
+
+class Registry:
+    """Packs, and look-ups by name.
+
+    Parameters
+    ----------
+    autoload : bool, optional
+        Whether installed packs are found by themselves. By default yes, unless the
+        environment says ``MINIFLOW_AUTOLOAD=0``.
+    disabled : iterable of str, optional
+        Names of packs not to load. By default those in ``MINIFLOW_DISABLE``, separated by
+        commas.
+    strict : bool, optional
+        Whether a pack that cannot be loaded raises. By default it is quarantined, unless
+        the environment says ``MINIFLOW_STRICT=1``.
+    entry_points : callable, optional
+        Returns the entry points to consider; by default those installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        autoload: bool | None = None,
+        disabled: Iterable[str] | None = None,
+        strict: bool | None = None,
+        entry_points: Callable[[], Iterable[EntryPoint]] | None = None,
+    ) -> None:
+        if autoload is None:
+            autoload = os.environ.get("MINIFLOW_AUTOLOAD", "1") != "0"
+        if disabled is None:
+            disabled = os.environ.get("MINIFLOW_DISABLE", "").split(",")
+        if strict is None:
+            strict = os.environ.get("MINIFLOW_STRICT", "0") == "1"
+        self.strict = strict
+        self.plugins: pluggy.PluginManager = new_plugin_manager()
+        self._disabled = {_normal(name) for name in disabled if name.strip()}
+        self._autoload = autoload
+        self._entry_points = entry_points or _installed
+        self._packs: dict[str, Pack] = {}
+        self._scanned = False
+        self._all_loaded = False
+        self._functions: dict[Any, type[Node]] | None = None
+        self._observers: dict[str, Observer] = {}
+        self._lock = threading.RLock()
+        self.register(_core_plugin(), "mfcore")
+
+    def __repr__(self) -> str:
+        return f"<Registry of {', '.join(self._packs)}>"
+
+    # Packs
+
+    def packs(self) -> list[Pack]:
+        """Return all packs, by name, without importing any of them."""
+        self._scan()
+        return [self._packs[name] for name in sorted(self._packs)]
+
+    def load(self) -> list[Pack]:
+        """Load all enabled packs now, and return all packs."""
+        self._load_all()
+        return self.packs()
+
+    def register(self, plugin: object, name: str) -> Pack:
+        """Add a plugin in code, as if a pack of that name had been found.
+
+        Raises
+        ------
+        PackError
+            If the name is taken, or the plugin breaks the contract.
+        """
+        with self._lock:
+            if name in self._packs:
+                raise PackError(
+                    f"a pack named {name!r} is there already ({self._packs[name].origin})"
+                )
+            pack = Pack(name, load=lambda: plugin)
+            if {_normal(name)} & self._disabled:
+                pack.status, pack.reason = "disabled", "disabled by name"
+            self._packs[name] = pack
+            self._functions = None
+            if pack.enabled and not self._load(pack):
+                del self._packs[name]
+                raise PackError(f"the plugin {name!r} cannot be registered: {pack.reason}")
+            return pack
+
+    def disable(self, name: str) -> None:
+        """Leave a pack out of all look-ups, loaded or not."""
+        with self._lock:
+            self._disabled.add(_normal(name))
+            for pack in self._packs.values():
+                if _normal(name) in (_normal(pack.name), _normal(pack.distribution)):
+                    pack.status, pack.reason = "disabled", "disabled in code"
+                    self._observers.pop(pack.name, None)
+                    if self.plugins.has_plugin(pack.name):
+                        self.plugins.unregister(name=pack.name)
+            self._functions = None
+
+    # Look-ups
+
+    def operation(self, name: str) -> type[Node]:
+        """Return an operation by qualified (``mfops_nn.Linear``) or short name (``Linear``).
+
+        Raises
+        ------
+        UnknownNameError
+            If no enabled pack provides it; quarantined packs are shown with their traceback.
+        AmbiguousNameError
+            If several enabled packs provide the short name.
+        """
+        found: type[Node] = self._find("operation", name)
+        return found
+
+    def optimizer(self, name: str) -> type:
+        """Return an optimizer class; see ``operation``."""
+        found: type = self._find("optimizer", name)
+        return found
+
+    def engine(self, name: str) -> type[Engine]:
+        """Return an engine class; see ``operation``."""
+        found: type[Engine] = self._find("engine", name)
+        return found
+
+    def tracer(self, name: str) -> type:
+        """Return a tracer class; see ``operation``."""
+        found: type = self._find("tracer", name)
+        return found
+
+    def all(self, kind: str) -> dict[str, Any]:
+        """Return everything of one kind (a key of ``KINDS``) by qualified name."""
+        self._load_all()
+        return {
+            f"{pack.name}.{name}": provided
+            for pack in self.packs()
+            if pack.enabled
+            for name, provided in sorted(pack.provides.get(kind, {}).items())
+        }
+
+    def commands(self) -> list[Any]:
+        """Return the command-line commands of all enabled packs."""
+        self._load_all()
+        return [command for commands in self.plugins.hook.mf_commands() for command in commands]
+
+    def operation_for(self, function: Callable[..., Any]) -> type[Node] | None:
+        """Return the operation declared for a NumPy function, ``None`` where there is none.
+
+        Raises
+        ------
+        AmbiguousNameError
+            If operations of several packs declare the function.
+        """
+        if self._functions is None:
+            self._functions = self._declared()
+        found = self._functions.get(function)
+        if isinstance(found, _Several):
+            raise AmbiguousNameError(
+                f"{getattr(function, '__name__', function)} on nodes is declared by several "
+                f"operations: {', '.join(found.providers)}. Disable all but one of their packs"
+            )
+        return found
+
+    def provider(self, operation: type[Node]) -> Pack | None:
+        """Return the pack that provides an operation class, if a loaded one does."""
+        for pack in self._packs.values():
+            if pack.provides.get("operation", {}).get(operation.__name__) is operation:
+                return pack
+        return None
+
+    def problems(self) -> str:
+        """Return what is wrong with packs that are not loaded, with tracebacks; else ``""``."""
+        lines = []
+        for pack in self.packs():
+            if pack.status in ("quarantined", "conflict", "incompatible"):
+                lines.append(f"pack {pack.name} ({pack.origin}) is {pack.status}: {pack.reason}")
+                if pack.traceback:
+                    lines.append(pack.traceback.rstrip())
+        return "\n".join(lines)
+
+    def listening_plugins(self) -> tuple[Observer, ...]:
+        """Return the loaded plugins that implement run hooks themselves."""
+        return tuple(self._observers.values())
+
+    # How packs are found and loaded
+
+    def _scan(self) -> None:
+        with self._lock:
+            if self._scanned or not self._autoload:
+                return
+            self._scanned = True
+            by_name: dict[str, list[EntryPoint]] = {}
+            for entry_point in self._entry_points():
+                by_name.setdefault(entry_point.name, []).append(entry_point)
+            for name in sorted(by_name):
+                if name not in self._packs:
+                    self._packs[name] = self._found(name, by_name[name])
+
+    def _found(self, name: str, entry_points: list[EntryPoint]) -> Pack:
+        origins = sorted(
+            (getattr(e.dist, "name", "") or "", getattr(e.dist, "version", "") or "", e.value)
+            for e in entry_points
+        )
+        first = entry_points[0]
+        pack = Pack(name, *origins[0], load=first.load)
+        if {_normal(name), *(_normal(origin[0]) for origin in origins)} & self._disabled:
+            pack.status, pack.reason = "disabled", "disabled by name"
+        elif len(entry_points) > 1:
+            listed = ", ".join(f"{d} {v} ({value})" for d, v, value in origins)
+            pack.status = "conflict"
+            pack.reason = f"several distributions provide a pack named {name!r}: {listed}"
+        elif problem := _api_problem(first):
+            pack.status, pack.reason = "incompatible", problem
+        if self.strict and pack.status in ("conflict", "incompatible"):
+            raise PackError(f"pack {name}: {pack.reason}")
+        return pack
+
+    def _load_all(self) -> None:
+        with self._lock:
+            self._scan()
+            if self._all_loaded:
+                return
+            for pack in self.packs():
+                if pack.status == "found":
+                    self._load(pack)
+            self._all_loaded = True
+
+    def _load(self, pack: Pack) -> bool:
+        """Import a pack and collect what it provides: all of it, or nothing."""
+        assert pack._load is not None
+        try:
+            plugin = pack._load()
+            provides = _collect(plugin, pack.name)
+            observer = Observer(plugin, f"of the pack {pack.name}")
+        except (Exception, SystemExit) as error:
+            pack.status = "quarantined"
+            pack.reason = f"{type_name(error)}: {error}"
+            pack.traceback = "".join(traceback.format_exception(error))
+            if self.strict:
+                raise PackError(f"pack {pack.name} ({pack.origin}): {pack.reason}") from error
+            if pack.distribution:
+                warnings.warn(
+                    f"pack {pack.name} ({pack.origin}) was quarantined: {pack.reason} "
+                    f"(`miniflow packs` shows its traceback)",
+                    QuarantineWarning,
+                    stacklevel=2,
+                )
+            return False
+        self.plugins.register(plugin, pack.name)
+        if any(not observer.listens.isdisjoint(hooks) for hooks in RUN_HOOKS.values()):
+            self._observers[pack.name] = observer
+        pack.provides = provides
+        pack.status = "loaded"
+        return True
+
+    def _find(self, kind: str, name: str) -> Any:
+        qualifier, _, short = name.rpartition(".")
+        if qualifier:
+            self._scan()
+            pack = self._packs.get(qualifier)
+            if pack is not None and pack.status == "found":
+                with self._lock:
+                    if pack.status == "found":
+                        self._load(pack)
+            if pack is None or pack.status != "loaded" or short not in pack.provides[kind]:
+                raise self._unknown(kind, name, pack)
+            return pack.provides[kind][short]
+        self._load_all()
+        found = [p for p in self.packs() if p.status == "loaded" and name in p.provides[kind]]
+        if not found:
+            raise self._unknown(kind, name, None)
+        if len({found_in.provides[kind][name] for found_in in found}) > 1:
+            providers = ", ".join(f"{pack.name}.{name} ({pack.origin})" for pack in found)
+            raise AmbiguousNameError(
+                f"several packs provide the {kind} {name!r}: {providers}. Use a qualified name"
+            )
+        return found[0].provides[kind][name]
+
+    def _unknown(self, kind: str, name: str, pack: Pack | None) -> UnknownNameError:
+        names = list(self.all(kind))
+        names += [qualified.rpartition(".")[2] for qualified in names]
+        close = difflib.get_close_matches(name, names, n=3)
+        article = "an" if kind[0] in "aeiou" else "a"
+        text = [f"no enabled pack provides {article} {kind} {name!r}"]
+        if close:
+            text[0] += f"; did you mean {' or '.join(close)}?"
+        if pack is not None and pack.status != "loaded":
+            text.append(f"pack {pack.name} ({pack.origin}) is {pack.status}: {pack.reason}")
+        for other in self.packs():
+            if other.status == "disabled" and other is not pack:
+                text.append(f"pack {other.name} ({other.origin}) is disabled")
+        if problems := self.problems():
+            text.append(problems)
+        return UnknownNameError("\n".join(dict.fromkeys(text)))
+
+    def _declared(self) -> dict[Any, Any]:
+        """The operation of each NumPy function that one is declared for."""
+        found: dict[Any, Any] = {}
+        for qualified, operation in self.all("operation").items():
+            for function in operation.__operation__.declared:
+                found.setdefault(function, {})[qualified] = operation
+        return {
+            function: next(iter(by.values())) if len(set(by.values())) == 1 else _Several(sorted(by))
+            for function, by in found.items()
+        }
+
+
+@attrs.frozen
+class _Several:
+    providers: list[str]
+
+
+def _collect(plugin: object, name: str) -> dict[str, dict[str, Any]]:
+    """Ask a plugin, alone, for all that it provides; raise if anything of it is wrong."""
+    manager = new_plugin_manager()
+    manager.register(plugin, name)
+    manager.check_pending()
+    provides: dict[str, dict[str, Any]] = {}
+    for kind, hook in KINDS.items():
+        classes: dict[str, Any] = {}
+        for returned in getattr(manager.hook, hook)():
+            for cls in returned:
+                _check_provided(kind, cls, name)
+                label = cls.__name__ if kind in ("operation", "optimizer") else cls.name
+                if classes.setdefault(label, cls) is not cls:
+                    raise DefinitionError(f"pack {name} provides two {kind}s named {label!r}")
+        provides[kind] = classes
+    return provides
+
+
+def _check_provided(kind: str, cls: Any, name: str) -> None:
+    from mfcore.engine import Engine
+    from mfcore.node import Node
+
+    if kind == "operation":
+        right = isinstance(cls, type) and issubclass(cls, Node) and cls.__operation__ is not None
+        what = "a class decorated with @operation"
+    elif kind == "optimizer":
+        right = isinstance(cls, type) and hasattr(cls, "__optimizer__")
+        what = "a class decorated with @optimizer"
+    elif kind == "engine":
+        right = isinstance(cls, type) and issubclass(cls, Engine) and bool(cls.name)
+        what = "a subclass of mfcore.Engine with a name"
+    else:
+        right = isinstance(cls, type) and isinstance(getattr(cls, "name", None), str)
+        what = "a class with a class attribute `name`"
+    if not right:
+        raise DefinitionError(f"pack {name}: {KINDS[kind]} returned {cls!r}, which is not {what}")
+
+
+def _core_plugin() -> object:
+    from mfcore import pack
+
+    return pack
+
+
+def _installed() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "_", name.strip()).lower()
+
+
+def _api_problem(entry_point: EntryPoint) -> str:
+    """Say why a pack was not made for this mfcore; ``""`` where it was.
+
+    A pack states its range as every distribution does: by requiring ``mfcore>=1,<2``.
+    """
+    from mfcore import __version__
+
+    for requirement in (entry_point.dist.requires if entry_point.dist else None) or []:
+        match = re.match(r"\s*mfcore(?![\w.-])\s*(?:\[[^]]*\])?\s*\(?([^;)]*)", requirement)
+        if match and not version_in_range(__version__, match[1]):
+            return f"it was made for mfcore {match[1].strip()}, and this is mfcore {__version__}"
+    return ""
+
+
+def version_in_range(version: str, specifiers: str) -> bool:
+    """Return whether a release number is within specifiers such as ``>=1.2,<2``.
+
+    Compares release numbers only, which is all that mfcore's own versions have.
+    """
+    have = _release(version)
+    for specifier in filter(None, (part.strip() for part in specifiers.split(","))):
+        match = re.match(r"(~=|===?|!=|<=|>=|<|>)\s*v?([\d.]+)(\.\*)?", specifier)
+        if match is None:
+            continue
+        operator, text, wildcard = match.groups()
+        want = _release(text)
+        size = len(text.strip(".").split("."))
+        same = have[:size] == want[:size] if wildcard else have == want
+        if not {
+            "==": same,
+            "===": same,
+            "!=": not same,
+            "<": have < want,
+            "<=": have <= want,
+            ">": have > want,
+            ">=": have >= want,
+            "~=": have >= want and have[: size - 1] == want[: size - 1],
+        }[operator]:
+            return False
+    return True
+
+
+def _release(version: str) -> tuple[int, ...]:
+    match = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    numbers = [int(part) for part in match[1].split(".")] if match else [0]
+    return tuple((numbers + [0, 0, 0, 0])[:4])
+
+
+# The registry in use
+
+_default: Registry | None = None
+_default_lock = threading.Lock()
+_used: ContextVar[Registry | None] = ContextVar("mfcore_registry", default=None)
+
+
+def current() -> Registry:
+    """Return the registry in use: that of the innermost ``using`` block, or the default one."""
+    global _default
+    used = _used.get()
+    if used is not None:
+        return used
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                _default = Registry()
+    return _default
+
+
+@contextmanager
+def using(registry: Registry) -> Iterator[Registry]:
+    """Use another registry within a ``with`` block, in this thread only."""
+    token = _used.set(registry)
+    try:
+        yield registry
+    finally:
+        _used.reset(token)
+
+
+def listening_plugins() -> tuple[Observer, ...]:
+    """Return the plugins of the registry in use that implement run hooks themselves."""
+    registry = _used.get() or _default
+    return registry.listening_plugins() if registry is not None else ()

@@ -1,0 +1,468 @@
+"""A session: a graph on an engine, with everything that changes from run to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mfcore.engine import Engine, Memory, Program
+from mfcore.errors import (
+    FeedDtypeError,
+    FeedShapeError,
+    GradientError,
+    MissingFeedError,
+    NodeUseError,
+    UnknownFeedError,
+    UnknownNodeError,
+)
+from mfcore.graph import Graph, _some
+from mfcore.node import Array, Constant, Input, Node, NodeLike, Parameter, as_array, describe
+from mfcore.optimizer import OptimizerState, optimizer_spec
+from mfcore.plugins import observers
+
+Feeds = Mapping[Any, Any]
+"""Values of inputs for one run, by input node or by its name."""
+
+
+class Session:
+    """A graph on an engine: parameters, random state and optimizer state live here.
+
+    Two sessions over one graph share nothing and may run in two threads.
+
+    Parameters
+    ----------
+    graph : Graph, Node or sequence of Node
+        What to run: a graph, or the outputs to build one from.
+    engine : str or Engine, optional
+        An engine's name or an engine.
+    seed : int or numpy.random.Generator, optional
+        Start of the random numbers that operations such as ``Dropout`` draw.
+
+    Raises
+    ------
+    UnknownNameError
+        If no enabled pack provides the engine.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> x, y, z = mf.Input("x"), mf.Input("y"), mf.Input("z")
+    >>> f = (x + y) * z
+    >>> run = mf.Session(f).run({x: -2, y: 5, z: -4})
+    >>> int(run[f]), int(run.gradients[x]), int(run.gradients[z])
+    (-12, -4, 3)
+    """
+
+    def __init__(
+        self,
+        graph: Graph | Node | Sequence[Node],
+        *,
+        engine: str | Engine = "reference",
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        from mfcore.registry import current
+
+        if not isinstance(graph, Graph):
+            graph = Graph(graph) if isinstance(graph, Node) else Graph(*graph)
+        self.graph = graph
+        self.engine = current().engine(engine)() if isinstance(engine, str) else engine
+        self.rng = np.random.default_rng(seed)
+        self.steps = 0
+        self._program: Program = self.engine.compile(graph)
+        self._values = [np.array(node.value) for node in graph.parameters]
+        self._slot = {node: i for i, node in enumerate(graph.parameters)}
+        self._places = [graph.position(node) for node in graph.parameters]
+        self._feeding = [
+            (node, graph.position(node), node.shape is None and node.dtype is None)
+            for node in graph.inputs
+        ]
+        self._optimizer_state: tuple[object, list[OptimizerState]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session on {self.engine.name!r} of {self.graph!r}>"
+
+    # Parameters
+
+    def __getitem__(self, parameter: Parameter | str) -> Array:
+        """Return a parameter's present value, read-only."""
+        return _read_only(self._values[self._parameter(parameter)])
+
+    def __setitem__(self, parameter: Parameter | str, value: Any) -> None:
+        """Give a parameter a new value of the same shape; it is copied and cast.
+
+        Raises
+        ------
+        FeedShapeError, FeedDtypeError
+            If the value does not fit the parameter.
+        """
+        i = self._parameter(parameter)
+        node, old = self.graph.parameters[i], self._values[i]
+        try:
+            array = as_array(value, f"the value for {self.graph.describe(node)}")
+        except NodeUseError as error:
+            raise FeedDtypeError(str(error)) from None
+        if array.shape != old.shape:
+            raise FeedShapeError(
+                f"{self.graph.describe(node)} has shape {old.shape}, "
+                f"but a value of shape {array.shape} was given"
+            )
+        self._values[i] = array.astype(old.dtype)
+
+    @property
+    def parameters(self) -> dict[Parameter, Array]:
+        """A copy of all parameters' present values."""
+        return {
+            node: value.copy()
+            for node, value in zip(self.graph.parameters, self._values, strict=True)
+        }
+
+    def _parameter(self, parameter: Parameter | str) -> int:
+        node = self.graph[parameter] if isinstance(parameter, str) else parameter
+        try:
+            return self._slot[node]  # type: ignore[index]
+        except (KeyError, TypeError):
+            names = _some([self.graph.name(p) for p in self.graph.parameters])
+            raise UnknownNodeError(
+                f"{parameter!r} is no parameter of this session; it has {names or 'none'}"
+            ) from None
+
+    # Running
+
+    def run(self, feeds: Feeds | None = None, *, training: bool = False) -> Run:
+        """Compute every node of the graph.
+
+        Parameters
+        ----------
+        feeds : mapping, optional
+            A value for every input of the graph, by node or by name.
+        training : bool, optional
+            Passed to operations that ask for it, such as ``Dropout``.
+
+        Returns
+        -------
+        Run
+            The values, and the gradients on demand.
+
+        Raises
+        ------
+        FeedError
+            If a feed is missing, unknown, or of the wrong shape or dtype.
+        ForwardError
+            If an operation raises.
+        """
+        memory = self._program.new_memory(self.rng, training)
+        self._feed(memory, feeds or {})
+        for place, value in zip(self._places, self._values, strict=True):
+            memory[place] = value
+        run = Run(self, memory)
+        if listening := observers("run"):
+            about = {"session": self, "run": run, "phase": "forward", "graph": self.graph}
+            listening.fire("mf_run_start", **about)
+            self._program.forward_observed(memory, listening, run)
+            listening.fire("mf_run_finish", **about)
+        else:
+            self._program.forward(memory)
+        return run
+
+    def step(self, feeds: Feeds, optimizer: Any, *, cost: Node | None = None) -> float:
+        """Train for one step: forward, backward, update.
+
+        Parameters
+        ----------
+        feeds : mapping
+            One batch: a value for every input.
+        optimizer : optimizer
+            An instance of an optimizer class; its state is kept in the session.
+        cost : Node, optional
+            The scalar node to make small; by default the graph's only output.
+
+        Returns
+        -------
+        float
+            The cost before the update.
+        """
+        listening = observers("training")
+        number = self.steps + 1
+        if listening:
+            listening.fire("mf_step_start", session=self, step=number)
+        run = self.run(feeds, training=True)
+        place = self._of(cost)
+        memory = run._backward(place, self._places, None)
+        self._update(memory, optimizer)
+        self.steps = number
+        loss = float(run._memory[place])
+        if listening:
+            listening.fire("mf_step_finish", session=self, step=number, loss=loss)
+        return loss
+
+    def _update(self, memory: Memory, optimizer: Any) -> None:
+        spec = optimizer_spec(optimizer)
+        if self._optimizer_state is None or self._optimizer_state[0] is not optimizer:
+            self._optimizer_state = (
+                optimizer,
+                [spec.initial_state(optimizer, value) for value in self._values],
+            )
+        states = self._optimizer_state[1]
+        update = spec.updater(optimizer, self.steps)
+        updated = []
+        for place, value, state in zip(self._places, self._values, states, strict=True):
+            gradient = self._program.gradient(memory, place)
+            updated.append((value, state) if gradient is None else update(value, gradient, state))
+        self._values = [value for value, _ in updated]
+        self._optimizer_state = (optimizer, [state for _, state in updated])
+
+    def _feed(self, memory: Memory, feeds: Feeds) -> None:
+        try:
+            for node, place, free in self._feeding:
+                value = feeds[node]
+                if not free or type(value) is not np.ndarray or value.dtype.kind not in "fiub":
+                    value = self._fitted_feed(node, value)
+                memory[place] = value
+        except KeyError:
+            self._feed_by_name(memory, feeds)
+            return
+        if len(feeds) != len(self._feeding):
+            self._feed_by_name(memory, feeds)
+
+    def _feed_by_name(self, memory: Memory, feeds: Feeds) -> None:
+        """The careful way to feed: resolves names, and finds the error where there is one."""
+        graph = self.graph
+        by_node: dict[Node, Any] = {}
+        for key, value in feeds.items():
+            if isinstance(key, str):
+                if key not in graph.names[1]:
+                    raise UnknownFeedError(
+                        f"{key!r} was fed, but the graph has no input of that name; it has "
+                        f"{_some([graph.name(n) for n in graph.inputs]) or 'no inputs'}"
+                    )
+                key = graph[key]
+            if not isinstance(key, Node):
+                raise UnknownFeedError(f"feeds are given by input node or name, not by {key!r}")
+            if key not in graph:
+                raise UnknownFeedError(
+                    f"{describe(key)} was fed, but it is not part of the graph; the graph's "
+                    f"inputs are {_some([graph.name(n) for n in graph.inputs]) or 'none'}"
+                )
+            if not isinstance(key, Input):
+                hint = (
+                    "set a parameter with `session[parameter] = value`"
+                    if isinstance(key, Parameter)
+                    else "only inputs can be fed"
+                )
+                raise UnknownFeedError(f"{graph.describe(key)} is no input: {hint}")
+            if key in by_node:
+                raise UnknownFeedError(f"{graph.describe(key)} was fed twice, by node and by name")
+            by_node[key] = value
+        if missing := [node for node in graph.inputs if node not in by_node]:
+            raise MissingFeedError(
+                "no value was fed for " + ", ".join(graph.describe(n) for n in missing[:12])
+            )
+        for node, value in by_node.items():
+            memory[graph.position(node)] = self._fitted_feed(node, value)
+
+    def _fitted_feed(self, node: Any, value: Any) -> Array:
+        what = f"the value fed to {self.graph.describe(node)}"
+        if isinstance(value, Node):
+            raise FeedDtypeError(f"{what} is a node; feed arrays, or build the graph with the node")
+        try:
+            array = as_array(value, what)
+        except NodeUseError as error:
+            raise FeedDtypeError(str(error)) from None
+        if node.dtype is not None and array.dtype != node.dtype:
+            if not np.can_cast(array.dtype, node.dtype, "same_kind"):
+                raise FeedDtypeError(
+                    f"{what} has dtype {array.dtype}, but the input declares {node.dtype}, "
+                    f"and a cast would lose information"
+                )
+            array = array.astype(node.dtype)
+        if node.shape is not None and not _shape_fits(array.shape, node.shape):
+            raise FeedShapeError(
+                f"{what} has shape {array.shape}, but the input declares {node.shape}"
+            )
+        return array[()] if array.ndim == 0 else array
+
+    def _of(self, node: Node | None) -> int:
+        if node is None:
+            if len(self.graph.outputs) != 1:
+                raise GradientError(
+                    f"the graph has {len(self.graph.outputs)} outputs: say of which one the "
+                    f"gradient is wanted"
+                )
+            node = self.graph.outputs[0]
+        return self.graph.position(node)
+
+
+class Run:
+    """The results of one run: ``run[node]`` is a value, ``run.gradients[node]`` a gradient.
+
+    Arrays are handed out read-only: a result may share its memory with another.
+    """
+
+    __slots__ = ("_gradients", "_memory", "session")
+
+    def __init__(self, session: Session, memory: Memory) -> None:
+        self.session = session
+        self._memory = memory
+        self._gradients: Gradients | None = None
+
+    def __getitem__(self, node: Node | str) -> Array:
+        """Return a node's value.
+
+        Raises
+        ------
+        UnknownNodeError
+            If the graph does not contain the node.
+        """
+        graph = self.session.graph
+        node = graph[node] if isinstance(node, str) else node
+        return _read_only(self._memory[graph.position(node)])
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that ran."""
+        return self.session.engine.name
+
+    @property
+    def gradients(self) -> Gradients:
+        """Gradients of the last ``backward``, or, without one, of the graph's only output.
+
+        Others than were asked for are computed when they are looked up.
+        """
+        if self._gradients is None:
+            self._gradients = self.backward()
+        return self._gradients
+
+    def backward(
+        self,
+        of: Node | None = None,
+        *,
+        wrt: Iterable[Node] | None = None,
+        grad: NodeLike | None = None,
+    ) -> Gradients:
+        """Compute gradients by backpropagation. Asking again gives the same again.
+
+        Parameters
+        ----------
+        of : Node, optional
+            The node to differentiate; by default the graph's only output.
+        wrt : iterable of Node, optional
+            Nodes whose gradients are wanted now; by default all parameters, or all inputs
+            where there are no parameters.
+        grad : array_like, optional
+            Gradient with respect to ``of`` itself, of its shape; 1 for a scalar.
+
+        Returns
+        -------
+        Gradients
+            Mapping from node to array of the node's shape.
+
+        Raises
+        ------
+        GradientError
+            If ``of`` is no scalar and no ``grad`` is given, or ``grad`` has another shape.
+        NotDifferentiableError
+            If the gradient has to pass an operation without ``backward``.
+        BackwardError
+            If an operation's ``backward`` raises or breaks the contract.
+        """
+        graph = self.session.graph
+        place = self.session._of(of)
+        nodes = tuple(wrt) if wrt is not None else graph.parameters or graph.inputs
+        self._gradients = Gradients(self, place, nodes, grad)
+        return self._gradients
+
+    def _seed(self, place: int, grad: Any) -> Array:
+        value = self._memory[place]
+        dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
+        if grad is None:
+            if value.size != 1:
+                raise GradientError(
+                    f"{self.session.graph.describe(self.session.graph.nodes[place])} has shape "
+                    f"{value.shape}: only a scalar has a gradient by itself. Reduce it (`.sum()`), "
+                    f"or give `grad=`, an array of its shape"
+                )
+            return dtype.type(1) if value.ndim == 0 else np.ones(value.shape, dtype)
+        seed = as_array(grad, "grad")
+        if seed.shape != value.shape:
+            raise GradientError(f"grad has shape {seed.shape}, the node has shape {value.shape}")
+        return seed.astype(dtype)[()]
+
+    def _backward(self, place: int, wrt: Sequence[int], grad: Any) -> Memory:
+        session = self.session
+        seed = self._seed(place, grad)
+        listening = observers("run")
+        if not listening:
+            return session._program.backward(self._memory, place, wrt, seed)
+        about = {"session": session, "run": self, "phase": "backward", "graph": session.graph}
+        listening.fire("mf_run_start", **about)
+        memory = session._program.backward_observed(
+            self._memory, place, wrt, seed, listening, self
+        )
+        listening.fire("mf_run_finish", **about)
+        return memory
+
+
+class Gradients(Mapping[Node, Array]):
+    """Gradients of one node, by the node they belong to.
+
+    What was not asked for at first is computed when it is looked up.
+    """
+
+    def __init__(self, run: Run, place: int, nodes: tuple[Node, ...], grad: Any) -> None:
+        self._run = run
+        self._place = place
+        self._grad = grad
+        self._nodes: dict[Node, Array] = {}
+        self._compute(nodes)
+
+    def __getitem__(self, node: Node | str) -> Array:
+        if isinstance(node, str):
+            node = self._run.session.graph[node]
+        if node not in self._nodes:
+            self._compute((node,))
+        return self._nodes[node]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __repr__(self) -> str:
+        graph = self._run.session.graph
+        names = ", ".join(graph.name(node) for node in self._nodes)
+        return f"<Gradients of {graph.name(graph.nodes[self._place])} for {names}>"
+
+    def _compute(self, nodes: tuple[Node, ...]) -> None:
+        run = self._run
+        graph = run.session.graph
+        wrt = [graph.position(node) for node in nodes]
+        for node in nodes:
+            if isinstance(node, Constant):
+                raise GradientError(
+                    f"{graph.describe(node)} is a constant; make it an Input or a Parameter "
+                    f"to get its gradient"
+                )
+        memory = run._backward(self._place, wrt, self._grad)
+        for node, position in zip(nodes, wrt, strict=True):
+            gradient = run.session._program.gradient(memory, position)
+            if gradient is None:
+                value = run._memory[position]
+                gradient = np.zeros(value.shape, value.dtype if value.dtype.kind == "f" else float)
+            self._nodes[node] = _read_only(gradient)
+
+
+def _shape_fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(declared) and all(
+        want is None or have == want for have, want in zip(shape, declared, strict=True)
+    )
+
+
+def _read_only(value: Any) -> Array:
+    if not isinstance(value, np.ndarray):
+        return np.asarray(value)[()]  # a NumPy scalar cannot be written to
+    view = value.view()
+    view.flags.writeable = False
+    return view

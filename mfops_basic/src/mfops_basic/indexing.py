@@ -1,0 +1,190 @@
+"""Indexing: parts of an array, and their way back."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from mfcore import Array, Node, apply, hyperparameter, operation
+from mfops_basic.shape import Shape, as_shape
+
+
+def _as_index(index: Any) -> tuple[Any, ...]:
+    """Return an index as a tuple of ints, slices, ``...``, ``None`` and integer arrays."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return tuple(_as_index_part(part) for part in parts)
+
+
+def _as_index_part(part: Any) -> Any:
+    if part is None or part is Ellipsis or isinstance(part, slice):
+        return part
+    array = np.array(part)
+    if array.dtype.kind not in "iub" and array.size:
+        raise TypeError(
+            f"an index holds integers, slices, `...`, None and integer or bool arrays, not {part!r}"
+        )
+    if array.ndim == 0 and array.dtype.kind != "b":
+        return int(array)
+    if array.size == 0 and array.dtype.kind == "f":
+        array = array.astype(np.intp)
+    array.flags.writeable = False
+    return array
+
+
+@operation(function=operator.getitem)
+class Index(Node):
+    """Part of an array, ``x[1:, ::2]`` or ``x[[0, 2, 2]]``: a view or a copy, as NumPy gives.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape with enough axes.
+    index : index
+        Ints, slices, ``...``, ``None``, and integer or bool arrays, fixed in the graph.
+        For indices that are themselves computed see ``Take``.
+    """
+
+    x: Node
+    index: tuple[Any, ...] = hyperparameter(converter=_as_index)
+
+    @staticmethod
+    def forward(x: Array, index: tuple[Any, ...]) -> Any:
+        return x[index]
+
+    @staticmethod
+    def backward(grad: Array, x: Array, index: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (apply(IndexAdd, grad, index=index, shape=x.shape),)
+
+
+@operation
+class IndexAdd(Node):
+    """Zeros of a given shape, with ``x`` added at an index: the way back from ``Index``.
+
+    Parameters
+    ----------
+    x : Node
+        Of the shape that the index selects.
+    index : index
+        Where the elements belong; an element selected twice is added twice.
+    shape : tuple of int
+        The shape of the result.
+    """
+
+    x: Node
+    index: tuple[Any, ...] = hyperparameter(converter=_as_index)
+    shape: Shape = hyperparameter(converter=as_shape)
+
+    @staticmethod
+    def forward(x: Array, index: tuple[Any, ...], shape: Shape) -> Any:
+        total = np.zeros(shape, x.dtype)
+        if any(isinstance(part, np.ndarray) for part in index):
+            np.add.at(total, index, x)
+        else:
+            total[index] = x
+        return total
+
+    @staticmethod
+    def backward(grad: Array, index: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (grad[index],)
+
+
+@operation(function=np.take)
+class Take(Node):
+    """Elements along an axis by computed indices, ``np.take(x, indices, axis)``.
+
+    ``x[indices]`` builds it, with ``axis=0``, where ``indices`` is a node.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape.
+    indices : Node
+        Integers of any shape, ``(...)``; they take the axis' place in the result.
+    axis : int, optional
+        The axis; by default ``x`` is flattened.
+    """
+
+    x: Node
+    indices: Node
+    axis: int | None = None
+
+    @staticmethod
+    def forward(x: Array, indices: Array, axis: int | None) -> Any:
+        return np.take(x, indices, axis=axis)
+
+    @staticmethod
+    def backward(
+        grad: Array, x: Array, indices: Array, axis: int | None
+    ) -> tuple[Any, ...]:
+        return apply(TakeAdd, grad, indices, axis=axis, shape=x.shape), None
+
+
+@operation
+class TakeAdd(Node):
+    """Zeros of a given shape, with ``x`` added at computed indices: the way back from ``Take``.
+
+    Parameters
+    ----------
+    x : Node
+        Of the shape that ``Take`` gives.
+    indices : Node
+        Integers of any shape.
+    axis : int or None
+        The axis that the indices are along.
+    shape : tuple of int
+        The shape of the result.
+    """
+
+    x: Node
+    indices: Node
+    axis: int | None = None
+    shape: Shape = hyperparameter(converter=as_shape)
+
+    @staticmethod
+    def forward(x: Array, indices: Array, axis: int | None, shape: Shape) -> Any:
+        if axis is None:
+            flat = np.zeros(math.prod(shape), x.dtype)
+            np.add.at(flat, indices, x)
+            return flat.reshape(shape)
+        total = np.zeros(shape, x.dtype)
+        np.add.at(total, (slice(None),) * (axis % len(shape)) + (indices,), x)
+        return total
+
+    @staticmethod
+    def backward(grad: Array, indices: Array, axis: int | None) -> tuple[Any, ...]:
+        return np.take(grad, indices, axis=axis), None
+
+
+@operation
+class OneHot(Node):
+    """Class indices as rows with a one in the class' column.
+
+    Parameters
+    ----------
+    indices : Node
+        ``(...)`` integers from 0 to ``depth - 1``; others are an error.
+    depth : int
+        Number of classes. The result is ``(..., depth)`` float64.
+    """
+
+    indices: Node
+    depth: int
+
+    @staticmethod
+    def forward(indices: Array, depth: int) -> Any:
+        indices = np.asarray(indices)
+        if indices.dtype.kind not in "iub" and np.any(indices != np.floor(indices)):
+            raise ValueError("class indices must be whole numbers")
+        outside = (indices < 0) | (indices >= depth)
+        if np.any(outside):
+            raise ValueError(
+                f"class index {indices[outside].flat[0]} is not within 0 to {depth - 1}"
+            )
+        return (indices[..., np.newaxis] == np.arange(depth)).astype(np.float64)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return (None,)

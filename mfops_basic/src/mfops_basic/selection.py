@@ -1,0 +1,223 @@
+"""Choices: maximum, minimum, where, comparisons and logic, element by element.
+
+Comparisons and logic give bools. Their results are constant between the steps, so no
+gradient passes through them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mfcore import Array, Node, operation
+
+
+@operation(ufunc=np.maximum, broadcasts=True)
+class Maximum(Node):
+    """The larger of ``x`` and ``y``; where they are equal each gets half of the gradient."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.maximum(x, y)
+
+    @staticmethod
+    def backward(grad: Array, x: Array, y: Array) -> tuple[Any, ...]:
+        tied = np.where(np.equal(x, y), grad / 2, 0)
+        return np.where(np.greater(x, y), grad, tied), np.where(np.less(x, y), grad, tied)
+
+
+@operation(ufunc=np.minimum, broadcasts=True)
+class Minimum(Node):
+    """The smaller of ``x`` and ``y``; where they are equal each gets half of the gradient."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.minimum(x, y)
+
+    @staticmethod
+    def backward(grad: Array, x: Array, y: Array) -> tuple[Any, ...]:
+        tied = np.where(np.equal(x, y), grad / 2, 0)
+        return np.where(np.less(x, y), grad, tied), np.where(np.greater(x, y), grad, tied)
+
+
+@operation(function=np.where, broadcasts=True)
+class Where(Node):
+    """``x`` where the condition holds, else ``y``."""
+
+    condition: Node
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(condition: Array, x: Array, y: Array) -> Any:
+        return np.where(condition, x, y)[()]
+
+    @staticmethod
+    def backward(grad: Array, condition: Array) -> tuple[Any, ...]:
+        return None, np.where(condition, grad, 0), np.where(condition, 0, grad)
+
+
+@operation(ufunc=np.less)
+class Less(Node):
+    """``x < y``."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.less(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.less_equal)
+class LessEqual(Node):
+    """``x <= y``."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.less_equal(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.greater)
+class Greater(Node):
+    """``x > y``."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.greater(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.greater_equal)
+class GreaterEqual(Node):
+    """``x >= y``."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.greater_equal(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.equal)
+class Equal(Node):
+    """``x == y`` (on nodes ``==`` compares identity; write ``np.equal(x, y)``)."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.equal(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.not_equal)
+class NotEqual(Node):
+    """``x != y`` (on nodes ``!=`` compares identity; write ``np.not_equal(x, y)``)."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.not_equal(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.logical_and)
+class LogicalAnd(Node):
+    """Whether both ``x`` and ``y`` are true."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.logical_and(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.logical_or)
+class LogicalOr(Node):
+    """Whether ``x`` or ``y`` or both are true."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.logical_or(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.logical_xor)
+class LogicalXor(Node):
+    """Whether exactly one of ``x`` and ``y`` is true."""
+
+    x: Node
+    y: Node
+
+    @staticmethod
+    def forward(x: Array, y: Array) -> Any:
+        return np.logical_xor(x, y)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return None, None
+
+
+@operation(ufunc=np.logical_not)
+class LogicalNot(Node):
+    """Whether ``x`` is false."""
+
+    x: Node
+
+    @staticmethod
+    def forward(x: Array) -> Any:
+        return np.logical_not(x)
+
+    @staticmethod
+    def backward() -> tuple[Any, ...]:
+        return (None,)

@@ -1,0 +1,240 @@
+"""Shapes: the same elements arranged otherwise, and arrays put together.
+
+Where NumPy gives a view, so do these: the result shares memory with the input.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from mfcore import Array, Node, hyperparameter, operation
+
+if TYPE_CHECKING:
+    from mfcore import NodeLike
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+def as_shape(shape: Any) -> Shape:
+    """Return a shape as a tuple of ints."""
+    if isinstance(shape, (tuple, list)):
+        return tuple(int(size) for size in shape)
+    return (int(shape),)
+
+
+def _as_axes(axes: Any) -> Shape | None:
+    return None if axes is None else as_shape(axes)
+
+
+@operation(function=np.transpose)
+class Transpose(Node):
+    """Axes in another order, by default reversed. A view.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape.
+    axes : tuple of int, optional
+        For each axis of the result, the axis of ``x`` that it is.
+    """
+
+    x: Node
+    axes: Shape | None = hyperparameter(default=None, converter=_as_axes)
+
+    @staticmethod
+    def forward(x: Array, axes: Shape | None) -> Any:
+        return np.transpose(x, axes)
+
+    @staticmethod
+    def backward(grad: Array, axes: Shape | None) -> tuple[Any, ...]:
+        if axes is None:
+            return (np.transpose(grad),)
+        positions = [axis % len(axes) for axis in axes]
+        return (np.transpose(grad, tuple(positions.index(i) for i in range(len(axes)))),)
+
+
+@operation(function=np.swapaxes)
+class SwapAxes(Node):
+    """Two axes swapped. A view.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape.
+    axis1, axis2 : int
+        The axes to swap.
+    """
+
+    x: Node
+    axis1: int
+    axis2: int
+
+    @staticmethod
+    def forward(x: Array, axis1: int, axis2: int) -> Any:
+        return np.swapaxes(x, axis1, axis2)
+
+    @staticmethod
+    def backward(grad: Array, axis1: int, axis2: int) -> tuple[Any, ...]:
+        return (np.swapaxes(grad, axis1, axis2),)
+
+
+@operation(function=np.reshape)
+class Reshape(Node):
+    """The same elements, in the same order, in another shape. A view where NumPy gives one.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape.
+    shape : int or tuple of int
+        The new shape; one size may be -1.
+    """
+
+    x: Node
+    shape: Shape = hyperparameter(converter=as_shape)
+
+    @staticmethod
+    def forward(x: Array, shape: Shape) -> Any:
+        return np.reshape(x, shape)
+
+    @staticmethod
+    def backward(grad: Array, x: Array) -> tuple[Any, ...]:
+        return (np.reshape(grad, x.shape),)
+
+
+@operation(function=np.broadcast_to, broadcasts=True)
+class BroadcastTo(Node):
+    """``x`` repeated, by NumPy's broadcasting, to a larger shape. A read-only view.
+
+    Parameters
+    ----------
+    x : Node
+        Of a shape that broadcasts to ``shape``.
+    shape : int or tuple of int
+        The new shape.
+    """
+
+    x: Node
+    shape: Shape = hyperparameter(converter=as_shape)
+
+    @staticmethod
+    def forward(x: Array, shape: Shape) -> Any:
+        return np.broadcast_to(x, shape)
+
+    @staticmethod
+    def backward(grad: Array) -> tuple[Any, ...]:
+        return (grad,)
+
+
+@operation(function=np.expand_dims)
+class ExpandDims(Node):
+    """New axes of length one. A view.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape.
+    axis : int or tuple of int
+        Where the new axes are in the result.
+    """
+
+    x: Node
+    axis: Shape = hyperparameter(converter=as_shape)
+
+    @staticmethod
+    def forward(x: Array, axis: Shape) -> Any:
+        return np.expand_dims(x, axis)
+
+    @staticmethod
+    def backward(grad: Array, x: Array) -> tuple[Any, ...]:
+        return (np.reshape(grad, x.shape),)
+
+
+@operation(function=np.squeeze)
+class Squeeze(Node):
+    """Axes of length one dropped. A view.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape.
+    axis : int or tuple of int, optional
+        The axes to drop; by default all of length one.
+    """
+
+    x: Node
+    axis: Shape | None = hyperparameter(default=None, converter=_as_axes)
+
+    @staticmethod
+    def forward(x: Array, axis: Shape | None) -> Any:
+        return np.squeeze(x, axis)
+
+    @staticmethod
+    def backward(grad: Array, x: Array) -> tuple[Any, ...]:
+        return (np.reshape(grad, x.shape),)
+
+
+@operation(function=np.concatenate)
+class Concatenate(Node):
+    """Arrays put one behind the other along an existing axis.
+
+    Parameters
+    ----------
+    *arrays : Node
+        Of equal shape but for that axis. ``np.concatenate([x, y])`` builds it too.
+    axis : int, optional
+        The axis, 0 by default.
+    """
+
+    arrays: tuple[Node, ...]
+    axis: int = 0
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *arrays: NodeLike, axis: int = 0, name: str | None = None) -> None: ...
+
+    @staticmethod
+    def forward(*arrays: Array, axis: int) -> Any:
+        return np.concatenate(arrays, axis=axis)
+
+    @staticmethod
+    def backward(grad: Array, arrays: tuple[Array, ...], axis: int) -> tuple[Any, ...]:
+        before: tuple[slice, ...] = (slice(None),) * (axis % grad.ndim)
+        gradients = []
+        start = 0
+        for array in arrays:
+            stop = start + array.shape[axis]
+            gradients.append(grad[(*before, slice(start, stop))])
+            start = stop
+        return tuple(gradients)
+
+
+@operation(function=np.stack)
+class Stack(Node):
+    """Arrays of equal shape put together along a new axis.
+
+    Parameters
+    ----------
+    *arrays : Node
+        Of equal shape. ``np.stack([x, y])`` builds it too.
+    axis : int, optional
+        The new axis' place in the result, 0 by default.
+    """
+
+    arrays: tuple[Node, ...]
+    axis: int = 0
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *arrays: NodeLike, axis: int = 0, name: str | None = None) -> None: ...
+
+    @staticmethod
+    def forward(*arrays: Array, axis: int) -> Any:
+        return np.stack(arrays, axis=axis)
+
+    @staticmethod
+    def backward(grad: Array, axis: int, wanted: tuple[bool, ...]) -> tuple[Any, ...]:
+        before: tuple[slice, ...] = (slice(None),) * (axis % grad.ndim)
+        return tuple(grad[(*before, i)] for i in range(len(wanted)))

@@ -1,0 +1,84 @@
+"""Activation functions, element by element, and softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mfcore import Array, Node, operation
+
+_LARGEST_EXPONENT = {
+    np.dtype(kind): float(np.nextafter(np.log(np.finfo(kind).max), kind(0)))
+    for kind in (np.float16, np.float32, np.float64)
+}
+"""The largest x for which ``exp(x)`` is finite, by dtype."""
+
+
+@operation
+class Sigmoid(Node):
+    """Logistic function ``1 / (1 + exp(-x))``; it does not overflow for any float.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape.
+    """
+
+    x: Node
+
+    @staticmethod
+    def forward(x: Array) -> Any:
+        largest = _LARGEST_EXPONENT.get(x.dtype, 709.0)
+        return 1 / (1 + np.exp(np.minimum(-x, largest)))
+
+    @staticmethod
+    def backward(grad: Array, value: Array) -> tuple[Any, ...]:
+        return (grad * (value * (1 - value)),)
+
+
+@operation
+class ReLU(Node):
+    """Rectified linear unit ``max(x, 0)``; its slope at 0 counts as 0.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape.
+    """
+
+    x: Node
+
+    @staticmethod
+    def forward(x: Array) -> Any:
+        return np.maximum(x, 0)
+
+    @staticmethod
+    def backward(grad: Array, x: Array) -> tuple[Any, ...]:
+        return (np.where(np.greater(x, 0), grad, 0),)
+
+
+@operation
+class Softmax(Node):
+    """Positive shares that sum to one, ``exp(x) / exp(x).sum()``, without overflow.
+
+    Parameters
+    ----------
+    x : Node
+        Of any shape with at least one axis.
+    axis : int, optional
+        The axis along which the shares sum to one, by default the last.
+    """
+
+    x: Node
+    axis: int = -1
+
+    @staticmethod
+    def forward(x: Array, axis: int) -> Any:
+        powers = np.exp(x - np.max(x, axis=axis, keepdims=True))
+        return powers / np.sum(powers, axis=axis, keepdims=True)
+
+    @staticmethod
+    def backward(grad: Array, value: Array, axis: int) -> tuple[Any, ...]:
+        mean = np.sum(grad * value, axis=axis, keepdims=True)
+        return (value * (grad - mean),)

@@ -1,0 +1,38 @@
+"""Affine layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mfcore import Array, Node, operation
+
+
+@operation(broadcasts=["b"])
+class Linear(Node):
+    """Affine map of a batch of rows, ``X @ W + b``.
+
+    Parameters
+    ----------
+    X : Node
+        ``(n, k)``: n rows of k features.
+    W : Node
+        ``(k, m)`` weights.
+    b : Node
+        ``(m,)`` biases, or any shape that broadcasts to ``(n, m)``.
+    """
+
+    X: Node
+    W: Node
+    b: Node
+
+    @staticmethod
+    def forward(X: Array, W: Array, b: Array) -> Any:
+        return X @ W + b
+
+    @staticmethod
+    def backward(grad: Array, X: Array, W: Array, wanted: Any) -> tuple[Any, ...]:
+        return (
+            grad @ W.T if wanted.X else None,
+            X.T @ grad if wanted.W else None,
+            grad,
+        )

@@ -1,0 +1,136 @@
+"""Losses: one number that says how far predictions are from targets.
+
+All take the target first, as the course's ``MSE(y, a)`` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mfcore import Array, Node, apply, operation
+from mfops_basic import OneHot
+
+
+@operation
+class MSE(Node):
+    """Mean squared error ``mean((y - a) ** 2)`` over all elements.
+
+    Parameters
+    ----------
+    y : Node
+        Targets, of any shape.
+    a : Node
+        Predictions, of any shape with as many elements: ``(n,)`` and ``(n, 1)`` fit.
+    """
+
+    y: Node
+    a: Node
+
+    @staticmethod
+    def forward(y: Array, a: Array) -> Any:
+        if y.size != a.size:
+            raise ValueError(
+                f"targets of shape {y.shape} and predictions of shape {a.shape} "
+                f"differ in their number of elements"
+            )
+        difference = np.reshape(y, -1) - np.reshape(a, -1)
+        return difference @ difference / y.size, difference
+
+    @staticmethod
+    def backward(grad: Array, saved: Array, y: Array, a: Array, wanted: Any) -> tuple[Any, ...]:
+        share = saved * (grad * (2 / y.size) if y.size else grad)
+        return (
+            np.reshape(share, y.shape) if wanted.y else None,
+            np.reshape(-share, a.shape) if wanted.a else None,
+        )
+
+
+@operation
+class CrossEntropy(Node):
+    """Mean cross-entropy between targets and the softmax of logits.
+
+    ``-mean(sum(targets * log(softmax(logits))))``, the sum over the last axis.
+
+    Parameters
+    ----------
+    targets : Node
+        ``(...)`` class indices, or ``(..., k)`` one-hot rows or probabilities.
+    logits : Node
+        ``(..., k)`` scores before softmax.
+    """
+
+    targets: Node
+    logits: Node
+
+    @staticmethod
+    def forward(targets: Array, logits: Array) -> Any:
+        shape = logits.shape
+        if targets.shape not in (shape, shape[:-1]):
+            raise ValueError(
+                f"targets of shape {targets.shape} fit logits of shape {shape} neither as "
+                f"class indices {shape[:-1]} nor as rows {shape}"
+            )
+        rows = targets
+        if targets.ndim < logits.ndim:
+            rows = apply(OneHot, targets, depth=shape[-1])
+        shifted = logits - np.max(logits, axis=-1, keepdims=True)
+        powers = np.exp(shifted)
+        total = np.sum(powers, axis=-1, keepdims=True)
+        log_softmax = shifted - np.log(total)
+        loss = -np.mean(np.sum(rows * log_softmax, axis=-1))
+        return loss, (rows, log_softmax, powers / total)
+
+    @staticmethod
+    def backward(
+        grad: Array, saved: Any, targets: Array, logits: Array, wanted: Any
+    ) -> tuple[Any, ...]:
+        rows, log_softmax, softmax = saved
+        share = grad / max(logits.size // max(logits.shape[-1], 1), 1)
+        weight = np.sum(rows, axis=-1, keepdims=True)
+        soft = targets.ndim == logits.ndim and wanted.targets
+        return (
+            -log_softmax * share if soft else None,
+            (softmax * weight - rows) * share if wanted.logits else None,
+        )
+
+
+@operation
+class BinaryCrossEntropy(Node):
+    """Mean cross-entropy between yes-or-no targets and the sigmoid of logits.
+
+    ``mean(max(z, 0) - z * t + log(1 + exp(-|z|)))`` over all elements, which is
+    ``-mean(t * log(sigmoid(z)) + (1 - t) * log(1 - sigmoid(z)))`` without overflow.
+
+    Parameters
+    ----------
+    targets : Node
+        0 or 1, or probabilities, of any shape.
+    logits : Node
+        Scores before sigmoid, with as many elements.
+    """
+
+    targets: Node
+    logits: Node
+
+    @staticmethod
+    def forward(targets: Array, logits: Array) -> Any:
+        if targets.size != logits.size:
+            raise ValueError(
+                f"targets of shape {targets.shape} and logits of shape {logits.shape} "
+                f"differ in their number of elements"
+            )
+        t, z = np.reshape(targets, logits.shape), logits
+        return np.mean(np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.absolute(z))))
+
+    @staticmethod
+    def backward(grad: Array, targets: Array, logits: Array, wanted: Any) -> tuple[Any, ...]:
+        t, z = np.reshape(targets, logits.shape), logits
+        share = grad / max(logits.size, 1)
+        power = np.exp(-np.absolute(z))
+        sigmoid = np.where(np.greater_equal(z, 0), 1, power) / (1 + power)
+        return (
+            np.reshape(-z * share, targets.shape) if wanted.targets else None,
+            (sigmoid - t) * share if wanted.logits else None,
+        )
