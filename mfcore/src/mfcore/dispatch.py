@@ -112,7 +112,7 @@ def _refuse(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
         )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parameters(function: Callable[..., Any]) -> Mapping[str, Any] | None:
     """Names and defaults of a function's parameters, where Python can tell them."""
     try:

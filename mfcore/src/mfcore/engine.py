@@ -145,7 +145,9 @@ class ReferenceProgram(Program):
             saved = self._saved[i] = self._literal(None)
         sources = self._sources(node)
         slots = self._slots(spec.forward_asks, i, node, sources, {})
-        call = self._flat(spec.forward, spec.forward_asks, spec.forward_keywords, spec, len(sources))
+        call = self._flat(
+            spec.forward, spec.forward_asks, spec.forward_keywords, spec, len(sources)
+        )
         self._steps.append((call, _gather(slots), i, saved))
 
     def _slots(
@@ -184,12 +186,18 @@ class ReferenceProgram(Program):
     ) -> Callable[..., Any]:
         """Return the function as one that takes everything it asks for positionally, spread out."""
         star = bool(function.__code__.co_flags & 0x04)
-        grouped = spec.inputs[-1] if spec.variadic and spec.inputs[-1] in asks and not star else None
+        grouped = (
+            spec.inputs[-1] if spec.variadic and spec.inputs[-1] in asks and not star else None
+        )
         if not keywords and grouped is None:
             return function
         if (function, count) not in self._adapters:
             self._adapters[function, count] = _adapter(
-                function, asks, keywords, grouped, count - len(spec.inputs) + 1 if spec.variadic else 0
+                function,
+                asks,
+                keywords,
+                grouped,
+                count - len(spec.inputs) + 1 if spec.variadic else 0,
             )
         return self._adapters[function, count]
 
@@ -221,7 +229,11 @@ class ReferenceProgram(Program):
         broadcasts = [name in spec.broadcasts for name in spec.inputs]
         broadcasts += broadcasts[-1:] * (count - len(broadcasts))
         targets = tuple(
-            [(k, s, b) for k, (s, b) in enumerate(zip(sources, broadcasts, strict=True)) if flags[k]]
+            [
+                (k, s, b)
+                for k, (s, b) in enumerate(zip(sources, broadcasts, strict=True))
+                if flags[k]
+            ]
         )
         if spec.backward is None:
             return i, None, _gather([]), count, targets
@@ -481,9 +493,13 @@ def _adapter(
     """
     if not keywords and asks[-1] == grouped and len(asks) == 2:
         return lambda first, *group: function(first, group)
-    star = function.__code__.co_varnames[
-        function.__code__.co_argcount + function.__code__.co_kwonlyargcount
-    ] if function.__code__.co_flags & 0x04 else None
+    star = (
+        function.__code__.co_varnames[
+            function.__code__.co_argcount + function.__code__.co_kwonlyargcount
+        ]
+        if function.__code__.co_flags & 0x04
+        else None
+    )
 
     def call(*flat: Any) -> Any:
         rest = list(flat)

@@ -49,7 +49,16 @@ class Graph:
     ['x', 'y', 'z', 'add_1', 'mul_1']
     """
 
-    __slots__ = ("_edges", "_index", "_names", "_starts", "inputs", "nodes", "outputs", "parameters")
+    __slots__ = (
+        "_edges",
+        "_index",
+        "_names",
+        "_starts",
+        "inputs",
+        "nodes",
+        "outputs",
+        "parameters",
+    )
 
     def __init__(self, *outputs: Node) -> None:
         self.outputs: tuple[Node, ...] = _flat(outputs)

@@ -264,9 +264,8 @@ _INTERNAL_MODULES = frozenset({"mfcore", "numpy"})
 def _is_internal(frame: FrameType) -> bool:
     """Whether a frame stands between the user's line and the node: ours, NumPy's, attrs'."""
     module = frame.f_globals.get("__name__", "")
-    return (
-        module.partition(".")[0] in _INTERNAL_MODULES
-        or frame.f_code.co_filename.startswith("<attrs generated")
+    return module.partition(".")[0] in _INTERNAL_MODULES or frame.f_code.co_filename.startswith(
+        "<attrs generated"
     )
 
 
@@ -275,7 +274,9 @@ def describe(node: Node, name: str | None = None) -> str:
     file, line = node.site
     label = name or node.name
     kind = node.qualified_name()
-    return f"{label} ({kind}, built at {file}:{line})" if label else f"{kind} (built at {file}:{line})"
+    return (
+        f"{label} ({kind}, built at {file}:{line})" if label else f"{kind} (built at {file}:{line})"
+    )
 
 
 def _as_shape(shape: Any) -> tuple[int | None, ...] | None:
@@ -296,7 +297,7 @@ def _as_dtype(dtype: Any) -> np.dtype[Any] | None:
     if dtype is None:
         return None
     try:
-        result = np.dtype(dtype)
+        result: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise NodeUseError(f"{dtype!r} is no dtype: {error}") from None
     if result.kind not in "biuf":

@@ -173,7 +173,7 @@ def spec_of(operation: type[Node] | Node) -> OperationSpec:
     return spec
 
 
-def apply(operation: type[Node], *inputs: Any, **hyperparameters: Any) -> Any:
+def apply(operation: type[Node], /, *inputs: Any, **hyperparameters: Any) -> Any:
     """Apply an operation to nodes or to arrays, whichever the inputs are.
 
     For writing operations with other operations: on arrays ``forward`` is called, on
@@ -193,7 +193,7 @@ def apply(operation: type[Node], *inputs: Any, **hyperparameters: Any) -> Any:
     spec = spec_of(operation)
     if missing := [n for n in spec.forward_asks if n in FORWARD_EXTRAS]:
         raise DefinitionError(f"{spec.name} asks for {missing[0]}: apply it in a graph only")
-    for field in attrs.fields(operation):  # type: ignore[arg-type]
+    for field in attrs.fields(operation):
         if field.name in spec.forward_asks and field.name in spec.hyperparameters:
             if field.name not in hyperparameters:
                 hyperparameters[field.name] = field.default
@@ -271,12 +271,15 @@ def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str
     else:
         summed = frozenset(() if broadcasts is False else broadcasts)
         if unknown := summed - set(inputs):
-            raise DefinitionError(f"{where}: broadcasts names {sorted(unknown)}, which are no inputs")
+            raise DefinitionError(
+                f"{where}: broadcasts names {sorted(unknown)}, which are no inputs"
+            )
     if variadic:
-        wanted: Any = tuple
+        wanted_type: Any = tuple
         _accept_many(built, inputs)
     else:
-        wanted = namedtuple("wanted", inputs)._make  # type: ignore[misc]
+        by_name: Any = namedtuple("wanted", inputs)  # type: ignore[misc]
+        wanted_type = by_name._make
     if len(inputs) > 1 or variadic:
         built.inputs = property(_inputs_getter(inputs, variadic), doc=Node.inputs.__doc__)
     else:
@@ -294,7 +297,7 @@ def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str
         backward_keywords=backward_keywords,
         broadcasts=summed,
         declared=declared,
-        wanted_type=wanted,
+        wanted_type=wanted_type,
     )
     return built  # type: ignore[no-any-return]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypeVar, dataclass_transform, runtime_checkable
 
 import attrs
-import numpy as np
 
 from mfcore.errors import DefinitionError
 from mfcore.node import Array
@@ -88,7 +87,9 @@ class OptimizerSpec:
         return call
 
 
-@dataclass_transform(eq_default=True, kw_only_default=False, field_specifiers=(attrs.field, hyperparameter))
+@dataclass_transform(
+    eq_default=True, kw_only_default=False, field_specifiers=(attrs.field, hyperparameter)
+)
 def optimizer(cls: T, /) -> T:
     """Turn a class into an optimizer.
 

@@ -390,7 +390,9 @@ class Registry:
             for function in operation.__operation__.declared:
                 found.setdefault(function, {})[qualified] = operation
         return {
-            function: next(iter(by.values())) if len(set(by.values())) == 1 else _Several(sorted(by))
+            function: next(iter(by.values()))
+            if len(set(by.values())) == 1
+            else _Several(sorted(by))
             for function, by in found.items()
         }
 

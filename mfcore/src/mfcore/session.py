@@ -397,9 +397,7 @@ class Run:
             return session._program.backward(self._memory, place, wrt, seed)
         about = {"session": session, "run": self, "phase": "backward", "graph": session.graph}
         listening.fire("mf_run_start", **about)
-        memory = session._program.backward_observed(
-            self._memory, place, wrt, seed, listening, self
-        )
+        memory = session._program.backward_observed(self._memory, place, wrt, seed, listening, self)
         listening.fire("mf_run_finish", **about)
         return memory
 
@@ -462,7 +460,8 @@ def _shape_fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> boo
 
 def _read_only(value: Any) -> Array:
     if not isinstance(value, np.ndarray):
-        return np.asarray(value)[()]  # a NumPy scalar cannot be written to
+        scalar: Any = np.asarray(value)[()]  # a NumPy scalar cannot be written to
+        return scalar  # type: ignore[no-any-return]
     view = value.view()
     view.flags.writeable = False
     return view

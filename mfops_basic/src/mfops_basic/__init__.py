@@ -7,12 +7,84 @@ from mfops_basic.elementary import Abs, Cos, Exp, Expm1, Log, Log1p, Sign, Sin, 
 from mfops_basic.indexing import Index, IndexAdd, OneHot, Take, TakeAdd
 from mfops_basic.linalg import MatMul
 from mfops_basic.reduction import Max, Mean, Min, Sum
-from mfops_basic.selection import Equal, Greater, GreaterEqual, Less, LessEqual, LogicalAnd, LogicalNot, LogicalOr, LogicalXor, Maximum, Minimum, NotEqual, Where
-from mfops_basic.shape import BroadcastTo, Concatenate, ExpandDims, Reshape, Squeeze, Stack, SwapAxes, Transpose
+from mfops_basic.selection import (
+    Equal,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    LogicalAnd,
+    LogicalNot,
+    LogicalOr,
+    LogicalXor,
+    Maximum,
+    Minimum,
+    NotEqual,
+    Where,
+)
+from mfops_basic.shape import (
+    BroadcastTo,
+    Concatenate,
+    ExpandDims,
+    Reshape,
+    Squeeze,
+    Stack,
+    SwapAxes,
+    Transpose,
+)
 
 __version__ = "0.1.0"
 
-__all__ = ['Abs', 'Add', 'BroadcastTo', 'Concatenate', 'Cos', 'Divide', 'Equal', 'Exp', 'ExpandDims', 'Expm1', 'Greater', 'GreaterEqual', 'Index', 'IndexAdd', 'Less', 'LessEqual', 'Log', 'Log1p', 'LogicalAnd', 'LogicalNot', 'LogicalOr', 'LogicalXor', 'MatMul', 'Max', 'Maximum', 'Mean', 'Min', 'Minimum', 'Mul', 'Negative', 'NotEqual', 'OneHot', 'Power', 'Reshape', 'Sign', 'Sin', 'Sqrt', 'Square', 'Squeeze', 'Stack', 'Subtract', 'Sum', 'SwapAxes', 'Take', 'TakeAdd', 'Tanh', 'Transpose', 'Where']
+__all__ = [
+    "Abs",
+    "Add",
+    "BroadcastTo",
+    "Concatenate",
+    "Cos",
+    "Divide",
+    "Equal",
+    "Exp",
+    "ExpandDims",
+    "Expm1",
+    "Greater",
+    "GreaterEqual",
+    "Index",
+    "IndexAdd",
+    "Less",
+    "LessEqual",
+    "Log",
+    "Log1p",
+    "LogicalAnd",
+    "LogicalNot",
+    "LogicalOr",
+    "LogicalXor",
+    "MatMul",
+    "Max",
+    "Maximum",
+    "Mean",
+    "Min",
+    "Minimum",
+    "Mul",
+    "Negative",
+    "NotEqual",
+    "OneHot",
+    "Power",
+    "Reshape",
+    "Sign",
+    "Sin",
+    "Sqrt",
+    "Square",
+    "Squeeze",
+    "Stack",
+    "Subtract",
+    "Sum",
+    "SwapAxes",
+    "Take",
+    "TakeAdd",
+    "Tanh",
+    "Transpose",
+    "Where",
+]
 
 OPERATIONS = tuple(__all__)
 """Names of all operations of the pack."""

@@ -112,9 +112,7 @@ class Power(Node):
         return x**y
 
     @staticmethod
-    def backward(
-        grad: Array, x: Array, y: Array, value: Array, wanted: Any
-    ) -> tuple[Any, ...]:
+    def backward(grad: Array, x: Array, y: Array, value: Array, wanted: Any) -> tuple[Any, ...]:
         # Where y is 0 the exponent stays 0, so that 0 ** 0 has the slope 0 and not 0 * inf.
         of_x = grad * y * x ** (y - np.not_equal(y, 0)) if wanted.x else None
         if not wanted.y:

@@ -116,9 +116,7 @@ class Take(Node):
         return np.take(x, indices, axis=axis)
 
     @staticmethod
-    def backward(
-        grad: Array, x: Array, indices: Array, axis: int | None
-    ) -> tuple[Any, ...]:
+    def backward(grad: Array, x: Array, indices: Array, axis: int | None) -> tuple[Any, ...]:
         return apply(TakeAdd, grad, indices, axis=axis, shape=x.shape), None
 
 
@@ -140,7 +138,7 @@ class TakeAdd(Node):
 
     x: Node
     indices: Node
-    axis: int | None = None
+    axis: int | None = hyperparameter()
     shape: Shape = hyperparameter(converter=as_shape)
 
     @staticmethod
@@ -150,7 +148,8 @@ class TakeAdd(Node):
             np.add.at(flat, indices, x)
             return flat.reshape(shape)
         total = np.zeros(shape, x.dtype)
-        np.add.at(total, (slice(None),) * (axis % len(shape)) + (indices,), x)
+        before: tuple[Any, ...] = (slice(None),) * (axis % len(shape))
+        np.add.at(total, (*before, indices), x)
         return total
 
     @staticmethod

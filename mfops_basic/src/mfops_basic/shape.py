@@ -201,7 +201,7 @@ class Concatenate(Node):
 
     @staticmethod
     def backward(grad: Array, arrays: tuple[Array, ...], axis: int) -> tuple[Any, ...]:
-        before: tuple[slice, ...] = (slice(None),) * (axis % grad.ndim)
+        before: tuple[Any, ...] = (slice(None),) * (axis % grad.ndim)
         gradients = []
         start = 0
         for array in arrays:
@@ -236,5 +236,5 @@ class Stack(Node):
 
     @staticmethod
     def backward(grad: Array, axis: int, wanted: tuple[bool, ...]) -> tuple[Any, ...]:
-        before: tuple[slice, ...] = (slice(None),) * (axis % grad.ndim)
+        before: tuple[Any, ...] = (slice(None),) * (axis % grad.ndim)
         return tuple(grad[(*before, i)] for i in range(len(wanted)))
