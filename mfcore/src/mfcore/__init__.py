@@ -5,6 +5,8 @@ Names are imported when they are first used, so that ``import mfcore`` costs not
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -76,3 +78,19 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Keeps ``mfcore.operation`` and ``mfcore.optimizer`` the decorators that users mean.
+
+    Python sets a package's attribute whenever it imports a submodule; of a submodule
+    that shares its name with a public object, the object is kept.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and name in _MODULES:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

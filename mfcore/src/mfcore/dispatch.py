@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfcore.errors import UndeclaredFunctionError
+from mfcore.registry import current
 
 if TYPE_CHECKING:
     from mfcore.node import Node
@@ -32,8 +33,6 @@ def call(
     UndeclaredFunctionError
         If no enabled pack declares the function, or its operation lacks an argument.
     """
-    from mfcore.registry import current
-
     cls = current().operation_for(function)
     if cls is None:
         raise undeclared(function_name(function))
@@ -55,8 +54,6 @@ def getitem(node: Node, index: Any) -> Node:
 
 def undeclared(name: str) -> UndeclaredFunctionError:
     """Return the error for a function that nobody declared."""
-    from mfcore.registry import current
-
     problems = current().problems()
     return UndeclaredFunctionError(
         f"{name} was called on a node, but no enabled pack declares an operation for it "

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 
 from mfcore.errors import BackwardError, ForwardError, NotDifferentiableError, type_name
+from mfcore.graph import Graph, collector_paused
 from mfcore.node import Array, Constant, Node
 from mfcore.operation import spec_of
 
 if TYPE_CHECKING:
-    from mfcore.graph import Graph
     from mfcore.operation import OperationSpec
     from mfcore.plugins import Observers
     from mfcore.session import Run
@@ -52,14 +52,11 @@ class Program(ABC):
 
     @abstractmethod
     def backward(self, memory: Memory, of: int, wrt: Iterable[int], seed: Array) -> Memory:
-        """Compute gradients of node ``of``; returns a memory with gradients in place.
-
-        ``gradient(memory, i)`` reads the gradient of node ``i``, ``None`` if none reached it.
-        """
+        """Compute gradients of node ``of``; return a memory from which ``gradients`` reads them."""
 
     @abstractmethod
-    def gradient(self, memory: Memory, position: int) -> Array | None:
-        """Return the gradient that a backward pass left for a node."""
+    def gradients(self, memory: Memory, positions: Iterable[int]) -> list[Array | None]:
+        """Return the gradients that a backward pass left for nodes; ``None`` if none reached it."""
 
     @abstractmethod
     def forward_observed(self, memory: Memory, observers: Observers, run: Run) -> None:
@@ -115,12 +112,13 @@ class ReferenceProgram(Program):
         self._literals: dict[int, dict[str, int]] = {}
         self._adapters: dict[tuple[Callable[..., Any], int], Callable[..., Any]] = {}
         self._steps: list[_ForwardStep] = []
-        for i, node in enumerate(graph.nodes):
-            if isinstance(node, Constant):
-                self._memory[i] = node.value
-            elif node.__operation__ is not None:
-                self._add_step(i, node)
         self._verified = False
+        with collector_paused():
+            for i, node in enumerate(graph.nodes):
+                if isinstance(node, Constant):
+                    self._memory[i] = node.value
+                elif node.__operation__ is not None:
+                    self._add_step(i, node)
 
     # Building the steps
 
@@ -129,12 +127,20 @@ class ReferenceProgram(Program):
         return len(self._memory) - 1
 
     def _sources(self, node: Node) -> tuple[int, ...]:
-        """Slots of a node's inputs."""
-        slots = tuple([self.graph._index[source] for source in node.inputs])
-        if all(isinstance(source, Constant) for source in node.inputs):
-            # Python numbers alone have no array to adapt to: they become arrays here.
-            return tuple(self._literal(np.asarray(self._memory[slot])[()]) for slot in slots)
-        return slots
+        """Slots of a node's inputs.
+
+        A Python number stays one only beside an array that it is broadcast against and whose
+        dtype it adapts to; other operations get it as a NumPy scalar, with shape and dtype.
+        """
+        index = self.graph._index
+        slots = tuple([index[source] for source in node.inputs])
+        constant = [isinstance(source, Constant) for source in node.inputs]
+        if not any(constant) or (spec_of(node).broadcasts and not all(constant)):
+            return slots
+        return tuple(
+            self._literal(np.asarray(self._memory[slot])[()]) if is_constant else slot
+            for slot, is_constant in zip(slots, constant, strict=True)
+        )
 
     def _add_step(self, i: int, node: Node) -> None:
         spec = spec_of(node)
@@ -203,12 +209,16 @@ class ReferenceProgram(Program):
 
     def _plan(self, of: int, wrt: tuple[int, ...]) -> list[_BackwardStep]:
         """Plan a backward pass: only what leads from ``of`` to ``wrt`` is computed."""
-        if (of, wrt) in self._plans:
-            return self._plans[of, wrt]
+        if (of, wrt) not in self._plans:
+            with collector_paused():
+                self._plans[of, wrt] = self._new_plan(of, wrt)
+        return self._plans[of, wrt]
+
+    def _new_plan(self, of: int, wrt: tuple[int, ...]) -> list[_BackwardStep]:
         nodes, index, targets = self.graph.nodes, self.graph._index, set(wrt)
         needed = [False] * self._count
         for i, node in enumerate(nodes):
-            needed[i] = i in targets or any([needed[index[source]] for source in node.inputs])
+            needed[i] = i in targets or any(needed[index[source]] for source in node.inputs)
         reached = {of} if needed[of] else set()
         steps = []
         for i in range(of, -1, -1):
@@ -219,7 +229,6 @@ class ReferenceProgram(Program):
             if any(flags):
                 reached.update([s for s, flag in zip(sources, flags, strict=True) if flag])
                 steps.append(self._backward_step(i, nodes[i], sources, flags))
-        self._plans[of, wrt] = steps
         return steps
 
     def _backward_step(
@@ -374,9 +383,9 @@ class ReferenceProgram(Program):
             )
         return memory
 
-    def gradient(self, memory: Memory, position: int) -> Array | None:
-        gradient: Array | None = memory[self._count + position]
-        return gradient
+    def gradients(self, memory: Memory, positions: Iterable[int]) -> list[Array | None]:
+        count = self._count
+        return [memory[count + position] for position in positions]
 
     # Checking what operations return
 

@@ -7,12 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mfcore.errors import CycleError, DuplicateNameError, GraphError, UnknownNodeError, type_name
 from mfcore.node import Input, Node, Parameter, describe
+from mfcore.registry import observers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +64,7 @@ class Graph:
 
     def __init__(self, *outputs: Node) -> None:
         self.outputs: tuple[Node, ...] = _flat(outputs)
-        with _collector_paused():
+        with collector_paused():
             found, edges, starts = _ancestors(self.outputs)
             order = _kahn(found, edges, starts)
             self.nodes: tuple[Node, ...] = tuple([found[i] for i in order])
@@ -163,8 +165,6 @@ class Graph:
                     )
 
     def _announce(self) -> None:
-        from mfcore.plugins import observers
-
         if listening := observers("sort"):
             replay_sort(self, listening)
 
@@ -196,6 +196,7 @@ def replay_sort(graph: Graph, observers: Any) -> None:
     observers.fire("mf_sort_finish", graph=graph)
 
 
+@lru_cache
 def snake_case(name: str) -> str:
     """Return a class name as a node name's stem: ``CrossEntropy`` as ``cross_entropy``."""
     parts = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
@@ -203,7 +204,7 @@ def snake_case(name: str) -> str:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Pause Python's cyclic garbage collector, which re-reads a growing graph again and again."""
     was_enabled = gc.isenabled()
     gc.disable()

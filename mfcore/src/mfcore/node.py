@@ -8,6 +8,7 @@ nodes build further nodes (see ``dispatch.py``).
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias
 
@@ -19,7 +20,7 @@ from mfcore import dispatch
 from mfcore.errors import NodeUseError, type_name
 
 if TYPE_CHECKING:
-    from types import CodeType, FrameType
+    from types import CodeType
 
     from mfcore.operation import OperationSpec
 
@@ -30,6 +31,13 @@ NodeLike: TypeAlias = "Node | ArrayLike"
 """What can stand where a node is expected: a node, or a value for a ``Constant``."""
 
 _set = object.__setattr__
+
+_INTERNAL_FILES = (
+    os.path.dirname(__file__) + os.sep,
+    os.path.dirname(np.__file__) + os.sep,
+    "<attrs generated",
+)
+"""Files that stand between the user's line and the node that it builds: ours, NumPy's, attrs'."""
 
 
 def _valid_name(node: Any, attribute: Any, name: Any) -> None:
@@ -57,7 +65,7 @@ class Node:
     def __attrs_post_init__(self) -> None:
         # The user's line is found now, cheaply, and turned into a file and number on demand.
         frame = sys._getframe(1)
-        while _is_internal(frame) and frame.f_back is not None:
+        while frame.f_code.co_filename.startswith(_INTERNAL_FILES) and frame.f_back is not None:
             frame = frame.f_back
         _set(self, "_code", frame.f_code)
         _set(self, "_instruction", frame.f_lasti)
@@ -256,17 +264,6 @@ class Node:
     def dot(self, other: NodeLike) -> Node:
         """Matrix product, as ``node @ other``."""
         return dispatch.call(np.matmul, (self, other))
-
-
-_INTERNAL_MODULES = frozenset({"mfcore", "numpy"})
-
-
-def _is_internal(frame: FrameType) -> bool:
-    """Whether a frame stands between the user's line and the node: ours, NumPy's, attrs'."""
-    module = frame.f_globals.get("__name__", "")
-    return module.partition(".")[0] in _INTERNAL_MODULES or frame.f_code.co_filename.startswith(
-        "<attrs generated"
-    )
 
 
 def describe(node: Node, name: str | None = None) -> str:

@@ -6,7 +6,7 @@ NumPy that ask by name for what they need, so that engines can compile them into
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, dataclass_transform, runtime_checkable
 
 import attrs
@@ -42,6 +42,8 @@ class OptimizerSpec:
         The two functions; ``init`` is ``None`` for an optimizer without state.
     init_asks, update_asks : tuple of str
         The parameters of both functions, in order.
+    update_keywords : frozenset of str
+        Those of ``update`` that are keyword-only.
     """
 
     name: str
@@ -50,6 +52,7 @@ class OptimizerSpec:
     update: Callable[..., Any]
     init_asks: tuple[str, ...]
     update_asks: tuple[str, ...]
+    update_keywords: frozenset[str]
 
     def values(self, optimizer: Any, step: int) -> dict[str, Any]:
         """Return the hyperparameters at a step; schedules are called."""
@@ -66,25 +69,55 @@ class OptimizerSpec:
         given = {"parameter": parameter, **self.values(optimizer, 0)}
         return tuple(self.init(**{name: given[name] for name in self.init_asks}))
 
-    def updater(
-        self, optimizer: Any, step: int
-    ) -> Callable[[Array, Array, OptimizerState], tuple[Array, OptimizerState]]:
-        """Return ``update`` as a function of parameter, gradient and state at a step."""
+    def changes(self, optimizer: Any) -> bool:
+        """Whether what ``update`` is given changes from step to step: schedules, ``step``."""
+        return "step" in self.update_asks or any(
+            callable(getattr(optimizer, name)) for name in self.hyperparameters
+        )
+
+    def updater(self, optimizer: Any, step: int) -> Callable[..., Any]:
+        """Return ``update`` at a step, as a function of parameter, gradient and state, if any."""
         given = {**self.values(optimizer, step), "step": step + 1}
-        fixed = {name: given[name] for name in self.update_asks if name in given}
-        asks_state = "state" in self.update_asks
-        update = self.update
+        leading = ("parameter", "gradient", "state") if self.init else ("parameter", "gradient")
+        count, update = len(leading), self.update
+        if self.update_asks[:count] == leading and not self.update_keywords:
+            rest = tuple([given[name] for name in self.update_asks[count:]])
+            return lambda *arrays: update(*arrays, *rest)
+        fixed = {name: given[name] for name in self.update_asks if name not in leading}
+        return lambda *arrays: update(**dict(zip(leading, arrays, strict=True)), **fixed)
 
-        def call(
-            parameter: Array, gradient: Array, state: OptimizerState
-        ) -> tuple[Array, OptimizerState]:
-            if not asks_state:
-                return update(parameter=parameter, gradient=gradient, **fixed), state
-            return update(  # type: ignore[no-any-return]
-                parameter=parameter, gradient=gradient, state=state, **fixed
-            )
 
-        return call
+class Updates:
+    """An optimizer at work on a list of parameters: what it remembers of each of them."""
+
+    def __init__(self, optimizer: Any, parameters: Sequence[Array]) -> None:
+        self.optimizer = optimizer
+        self._spec = spec = optimizer_spec(optimizer)
+        self.states = [spec.initial_state(optimizer, parameter) for parameter in parameters]
+        self._update = None if spec.changes(optimizer) else spec.updater(optimizer, 0)
+
+    def apply(
+        self, parameters: Sequence[Array], gradients: Sequence[Array | None], step: int
+    ) -> list[Array]:
+        """Return the parameters after an update; one without gradient stays as it is.
+
+        Parameters
+        ----------
+        parameters, gradients : sequence of array
+            In the same order, of the same shapes.
+        step : int
+            Number of steps done before, from 0.
+        """
+        update = self._update or self._spec.updater(self.optimizer, step)
+        pairs = zip(parameters, gradients, strict=True)
+        if self._spec.init is None:
+            return [p if g is None else update(p, g) for p, g in pairs]
+        updated = [
+            (p, state) if g is None else update(p, g, state)
+            for (p, g), state in zip(pairs, self.states, strict=True)
+        ]
+        self.states = [state for _, state in updated]
+        return [parameter for parameter, _ in updated]
 
 
 @dataclass_transform(
@@ -138,7 +171,7 @@ def optimizer(cls: T, /) -> T:
         functions[method] = raw.__func__ if raw is not None else None
     if functions["update"] is None:
         raise DefinitionError(f"{where} has no update")
-    update_asks, _ = asked_names(
+    update_asks, update_keywords = asked_names(
         functions["update"], {"parameter", "gradient", "state", "step", *hyperparameters}, where
     )
     init_asks: tuple[str, ...] = ()
@@ -153,6 +186,7 @@ def optimizer(cls: T, /) -> T:
         update=functions["update"],
         init_asks=init_asks,
         update_asks=update_asks,
+        update_keywords=update_keywords,
     )
     return built  # type: ignore[no-any-return]
 

@@ -94,18 +94,5 @@ class Observers:
 
 NOBODY = Observers(())
 
-_active: ContextVar[tuple[Observer, ...]] = ContextVar("mfcore_active_observers", default=())
-
-
-def observers(kind: str) -> Observers:
-    """Return who listens to ``kind`` (a key of ``RUN_HOOKS``) here and now.
-
-    Engines ask once per run; an empty answer means that the run needs no hook at all.
-    """
-    from mfcore import registry
-
-    listening = (*registry.listening_plugins(), *_active.get())
-    if not listening:
-        return NOBODY
-    hooks = RUN_HOOKS[kind]
-    return Observers([o for o in listening if o.attached and not o.listens.isdisjoint(hooks)])
+active_observers: ContextVar[tuple[Observer, ...]] = ContextVar("active_observers", default=())
+"""The observers of the ``tracing`` blocks around the present line, outermost first."""

@@ -28,7 +28,14 @@ from mfcore.errors import (
     UnknownNameError,
     type_name,
 )
-from mfcore.plugins import RUN_HOOKS, Observer, new_plugin_manager
+from mfcore.plugins import (
+    NOBODY,
+    RUN_HOOKS,
+    Observer,
+    Observers,
+    active_observers,
+    new_plugin_manager,
+)
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -134,7 +141,7 @@ class Registry:
         self._scanned = False
         self._all_loaded = False
         self._functions: dict[Any, type[Node]] | None = None
-        self._observers: dict[str, Observer] = {}
+        self.listening: dict[str, Observer] = {}
         self._lock = threading.RLock()
         self.register(_core_plugin(), "mfcore")
 
@@ -183,7 +190,7 @@ class Registry:
             for pack in self._packs.values():
                 if _normal(name) in (_normal(pack.name), _normal(pack.distribution)):
                     pack.status, pack.reason = "disabled", "disabled in code"
-                    self._observers.pop(pack.name, None)
+                    self.listening.pop(pack.name, None)
                     if self.plugins.has_plugin(pack.name):
                         self.plugins.unregister(name=pack.name)
             self._functions = None
@@ -268,10 +275,6 @@ class Registry:
                     lines.append(pack.traceback.rstrip())
         return "\n".join(lines)
 
-    def listening_plugins(self) -> tuple[Observer, ...]:
-        """Return the loaded plugins that implement run hooks themselves."""
-        return tuple(self._observers.values())
-
     # How packs are found and loaded
 
     def _scan(self) -> None:
@@ -338,7 +341,7 @@ class Registry:
             return False
         self.plugins.register(plugin, pack.name)
         if any(not observer.listens.isdisjoint(hooks) for hooks in RUN_HOOKS.values()):
-            self._observers[pack.name] = observer
+            self.listening[pack.name] = observer
         pack.provides = provides
         pack.status = "loaded"
         return True
@@ -534,7 +537,16 @@ def using(registry: Registry) -> Iterator[Registry]:
         _used.reset(token)
 
 
-def listening_plugins() -> tuple[Observer, ...]:
-    """Return the plugins of the registry in use that implement run hooks themselves."""
+def observers(kind: str) -> Observers:
+    """Return who listens to ``kind`` (a key of ``RUN_HOOKS``) here and now.
+
+    Engines ask once per run; an empty answer means that the run needs no hook at all.
+    """
     registry = _used.get() or _default
-    return registry.listening_plugins() if registry is not None else ()
+    listening = active_observers.get()
+    if registry is not None and registry.listening:
+        listening = (*registry.listening.values(), *listening)
+    if not listening:
+        return NOBODY
+    hooks = RUN_HOOKS[kind]
+    return Observers([o for o in listening if o.attached and not o.listens.isdisjoint(hooks)])

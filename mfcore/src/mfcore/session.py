@@ -19,8 +19,8 @@ from mfcore.errors import (
 )
 from mfcore.graph import Graph, _some
 from mfcore.node import Array, Constant, Input, Node, NodeLike, Parameter, as_array, describe
-from mfcore.optimizer import OptimizerState, optimizer_spec
-from mfcore.plugins import observers
+from mfcore.optimizer import Updates
+from mfcore.registry import current, observers
 
 Feeds = Mapping[Any, Any]
 """Values of inputs for one run, by input node or by its name."""
@@ -62,8 +62,6 @@ class Session:
         engine: str | Engine = "reference",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        from mfcore.registry import current
-
         if not isinstance(graph, Graph):
             graph = Graph(graph) if isinstance(graph, Node) else Graph(*graph)
         self.graph = graph
@@ -73,12 +71,12 @@ class Session:
         self._program: Program = self.engine.compile(graph)
         self._values = [np.array(node.value) for node in graph.parameters]
         self._slot = {node: i for i, node in enumerate(graph.parameters)}
-        self._places = [graph.position(node) for node in graph.parameters]
+        self._places = tuple(graph.position(node) for node in graph.parameters)
         self._feeding = [
             (node, graph.position(node), node.shape is None and node.dtype is None)
             for node in graph.inputs
         ]
-        self._optimizer_state: tuple[object, list[OptimizerState]] | None = None
+        self._updates: Updates | None = None
 
     def __repr__(self) -> str:
         return f"<Session on {self.engine.name!r} of {self.graph!r}>"
@@ -184,34 +182,20 @@ class Session:
             The cost before the update.
         """
         listening = observers("training")
-        number = self.steps + 1
         if listening:
-            listening.fire("mf_step_start", session=self, step=number)
+            listening.fire("mf_step_start", session=self, step=self.steps + 1)
         run = self.run(feeds, training=True)
         place = self._of(cost)
         memory = run._backward(place, self._places, None)
-        self._update(memory, optimizer)
-        self.steps = number
+        if self._updates is None or self._updates.optimizer is not optimizer:
+            self._updates = Updates(optimizer, self._values)
+        gradients = self._program.gradients(memory, self._places)
+        self._values = self._updates.apply(self._values, gradients, self.steps)
+        self.steps += 1
         loss = float(run._memory[place])
         if listening:
-            listening.fire("mf_step_finish", session=self, step=number, loss=loss)
+            listening.fire("mf_step_finish", session=self, step=self.steps, loss=loss)
         return loss
-
-    def _update(self, memory: Memory, optimizer: Any) -> None:
-        spec = optimizer_spec(optimizer)
-        if self._optimizer_state is None or self._optimizer_state[0] is not optimizer:
-            self._optimizer_state = (
-                optimizer,
-                [spec.initial_state(optimizer, value) for value in self._values],
-            )
-        states = self._optimizer_state[1]
-        update = spec.updater(optimizer, self.steps)
-        updated = []
-        for place, value, state in zip(self._places, self._values, states, strict=True):
-            gradient = self._program.gradient(memory, place)
-            updated.append((value, state) if gradient is None else update(value, gradient, state))
-        self._values = [value for value, _ in updated]
-        self._optimizer_state = (optimizer, [state for _, state in updated])
 
     def _feed(self, memory: Memory, feeds: Feeds) -> None:
         try:
@@ -263,25 +247,28 @@ class Session:
             memory[graph.position(node)] = self._fitted_feed(node, value)
 
     def _fitted_feed(self, node: Any, value: Any) -> Array:
-        what = f"the value fed to {self.graph.describe(node)}"
-        if isinstance(value, Node):
-            raise FeedDtypeError(f"{what} is a node; feed arrays, or build the graph with the node")
+        """Return a fed value as an array that fits its input, or raise."""
         try:
-            array = as_array(value, what)
+            array = as_array(value, "it")
         except NodeUseError as error:
-            raise FeedDtypeError(str(error)) from None
+            if isinstance(value, Node):
+                error = NodeUseError("it is a node; feed arrays, or build the graph with the node")
+            raise FeedDtypeError(f"{self._feed_of(node)} cannot be used: {error}") from None
         if node.dtype is not None and array.dtype != node.dtype:
             if not np.can_cast(array.dtype, node.dtype, "same_kind"):
                 raise FeedDtypeError(
-                    f"{what} has dtype {array.dtype}, but the input declares {node.dtype}, "
-                    f"and a cast would lose information"
+                    f"{self._feed_of(node)} has dtype {array.dtype}, but the input declares "
+                    f"{node.dtype}, and a cast would lose information"
                 )
             array = array.astype(node.dtype)
         if node.shape is not None and not _shape_fits(array.shape, node.shape):
             raise FeedShapeError(
-                f"{what} has shape {array.shape}, but the input declares {node.shape}"
+                f"{self._feed_of(node)} has shape {array.shape}, but the input declares {node.shape}"
             )
         return array[()] if array.ndim == 0 else array
+
+    def _feed_of(self, node: Node) -> str:
+        return f"the value fed to {self.graph.describe(node)}"
 
     def _of(self, node: Node | None) -> int:
         if node is None:
@@ -445,7 +432,7 @@ class Gradients(Mapping[Node, Array]):
                 )
         memory = run._backward(self._place, wrt, self._grad)
         for node, position in zip(nodes, wrt, strict=True):
-            gradient = run.session._program.gradient(memory, position)
+            gradient = run.session._program.gradients(memory, [position])[0]
             if gradient is None:
                 value = run._memory[position]
                 gradient = np.zeros(value.shape, value.dtype if value.dtype.kind == "f" else float)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mfcore.plugins import Observer, _active
+from mfcore.plugins import Observer, active_observers
 from mfcore.registry import current
 
 
@@ -38,11 +38,11 @@ def tracing(tracer: str | object, **options: Any) -> Iterator[Any]:
     if options and not isinstance(tracer, str):
         raise TypeError("options belong to a tracer given by name")
     name = tracer if isinstance(tracer, str) else type(plugin).__qualname__
-    token = _active.set((*_active.get(), Observer(plugin, repr(name))))
+    token = active_observers.set((*active_observers.get(), Observer(plugin, repr(name))))
     try:
         yield plugin
     finally:
-        _active.reset(token)
+        active_observers.reset(token)
         close = getattr(plugin, "close", None)
         if close is not None and isinstance(tracer, str):
             close()

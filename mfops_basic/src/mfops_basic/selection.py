@@ -64,7 +64,7 @@ class Where(Node):
         return None, np.where(condition, grad, 0), np.where(condition, 0, grad)
 
 
-@operation(ufunc=np.less)
+@operation(ufunc=np.less, broadcasts=True)
 class Less(Node):
     """``x < y``."""
 
@@ -80,7 +80,7 @@ class Less(Node):
         return None, None
 
 
-@operation(ufunc=np.less_equal)
+@operation(ufunc=np.less_equal, broadcasts=True)
 class LessEqual(Node):
     """``x <= y``."""
 
@@ -96,7 +96,7 @@ class LessEqual(Node):
         return None, None
 
 
-@operation(ufunc=np.greater)
+@operation(ufunc=np.greater, broadcasts=True)
 class Greater(Node):
     """``x > y``."""
 
@@ -112,7 +112,7 @@ class Greater(Node):
         return None, None
 
 
-@operation(ufunc=np.greater_equal)
+@operation(ufunc=np.greater_equal, broadcasts=True)
 class GreaterEqual(Node):
     """``x >= y``."""
 
@@ -128,7 +128,7 @@ class GreaterEqual(Node):
         return None, None
 
 
-@operation(ufunc=np.equal)
+@operation(ufunc=np.equal, broadcasts=True)
 class Equal(Node):
     """``x == y`` (on nodes ``==`` compares identity; write ``np.equal(x, y)``)."""
 
@@ -144,7 +144,7 @@ class Equal(Node):
         return None, None
 
 
-@operation(ufunc=np.not_equal)
+@operation(ufunc=np.not_equal, broadcasts=True)
 class NotEqual(Node):
     """``x != y`` (on nodes ``!=`` compares identity; write ``np.not_equal(x, y)``)."""
 
@@ -160,7 +160,7 @@ class NotEqual(Node):
         return None, None
 
 
-@operation(ufunc=np.logical_and)
+@operation(ufunc=np.logical_and, broadcasts=True)
 class LogicalAnd(Node):
     """Whether both ``x`` and ``y`` are true."""
 
@@ -176,7 +176,7 @@ class LogicalAnd(Node):
         return None, None
 
 
-@operation(ufunc=np.logical_or)
+@operation(ufunc=np.logical_or, broadcasts=True)
 class LogicalOr(Node):
     """Whether ``x`` or ``y`` or both are true."""
 
@@ -192,7 +192,7 @@ class LogicalOr(Node):
         return None, None
 
 
-@operation(ufunc=np.logical_xor)
+@operation(ufunc=np.logical_xor, broadcasts=True)
 class LogicalXor(Node):
     """Whether exactly one of ``x`` and ``y`` is true."""
 

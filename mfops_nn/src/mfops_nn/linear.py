@@ -30,9 +30,9 @@ class Linear(Node):
         return X @ W + b
 
     @staticmethod
-    def backward(grad: Array, X: Array, W: Array, wanted: Any) -> tuple[Any, ...]:
+    def backward(grad: Array, X: Array, W: Array, b: Array, wanted: Any) -> tuple[Any, ...]:
         return (
             grad @ W.T if wanted.X else None,
             X.T @ grad if wanted.W else None,
-            grad,
+            grad.sum(axis=0) if b.ndim == 1 else grad,
         )

@@ -35,15 +35,15 @@ class MSE(Node):
                 f"targets of shape {y.shape} and predictions of shape {a.shape} "
                 f"differ in their number of elements"
             )
-        difference = np.reshape(y, -1) - np.reshape(a, -1)
+        difference = y.reshape(-1) - a.reshape(-1)
         return difference @ difference / y.size, difference
 
     @staticmethod
     def backward(grad: Array, saved: Array, y: Array, a: Array, wanted: Any) -> tuple[Any, ...]:
-        share = saved * (grad * (2 / y.size) if y.size else grad)
+        scale = grad * (2 / max(y.size, 1))
         return (
-            np.reshape(share, y.shape) if wanted.y else None,
-            np.reshape(-share, a.shape) if wanted.a else None,
+            (saved * scale).reshape(y.shape) if wanted.y else None,
+            (saved * -scale).reshape(a.shape) if wanted.a else None,
         )
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: MiniFlow beside its peers, measured in one process, interleaved."""

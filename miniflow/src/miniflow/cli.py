@@ -1,0 +1,394 @@
+"""The command line ``miniflow``: train a network, list packs and operations, run packs' commands."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import mfcore as mf
+from mfcore.errors import (
+    DataError,
+    DefinitionError,
+    MiniFlowError,
+    MiniFlowWarning,
+    QuarantineWarning,
+    RegistryError,
+)
+
+if TYPE_CHECKING:
+    from mfoptim import History
+    from miniflow.datasets import Dataset
+    from miniflow.train import Network
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+
+PLOT_FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
+
+
+class FrontDoor(click.Group):
+    """The group of all commands: its own, and those that packs add by ``mf_commands``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands; what is wrong with packs' commands is said here."""
+        return [*super().list_commands(ctx), *self._of_packs()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; packs are asked only for those that are not built in."""
+        return super().get_command(ctx, cmd_name) or self._of_packs().get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors of MiniFlow become messages, and Ctrl-C a quiet end."""
+        with _warnings_as_messages():
+            try:
+                return super().invoke(ctx)
+            except MiniFlowError as error:
+                failure = click.ClickException(str(error))
+                # 2 is for what was given wrongly, as for click's own errors; 1 is for failing.
+                if isinstance(error, (DataError, DefinitionError, RegistryError)):
+                    failure.exit_code = 2
+                raise failure from error
+            except KeyboardInterrupt:
+                click.echo("interrupted", err=True)
+                ctx.exit(INTERRUPTED)
+
+    def _of_packs(self) -> dict[str, click.Command]:
+        from miniflow.listing import pack_commands
+
+        with _warnings_as_messages():
+            commands, faults = pack_commands(mf.registry.current(), self.commands)
+        if not self._told:
+            for fault in faults:
+                click.echo(f"warning: {fault}", err=True)
+            self._told = True
+        return {name: command for name, (_, command) in commands.items()}
+
+    _told = False
+
+
+@contextmanager
+def _warnings_as_messages() -> Iterator[None]:
+    """Show MiniFlow's own warnings as a person would say them, without a place in the code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def tell(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, MiniFlowWarning):
+                click.echo(f"warning: {message}", err=True)
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = tell
+        yield
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        import miniflow
+
+        click.echo(f"miniflow {miniflow.__version__}, mfcore {mf.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=FrontDoor,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
+def main() -> None:
+    """MiniFlow: computation graphs on NumPy, made of plugins."""
+
+
+# Training
+
+
+def _sizes(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[int, ...]:
+    """Read the sizes of hidden layers: ``20,10``, or several options, or ``none``."""
+    sizes = []
+    for part in ",".join(values).split(","):
+        text = part.strip()
+        if text.lower() in ("none", "0") and len(values) == 1 and "," not in values[0]:
+            return ()
+        if not (text.isascii() and text.isdigit()) or int(text) == 0:
+            raise click.BadParameter(f"{text!r} is no size: give 10, or 20,10, or none")
+        sizes.append(int(text))
+    return tuple(sizes)
+
+
+def _settings(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Any]:
+    """Read ``name=value`` pairs; a value is a Python literal, or else text."""
+    settings = {}
+    for pair in values:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise click.BadParameter(f"{pair!r} is not of the form name=value")
+        try:
+            value = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            value = text.strip()
+        settings[name.strip().replace("-", "_")] = value
+    return settings
+
+
+def _plot_path(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> Path | None:
+    """Check before training that the plot can be saved after it."""
+    return None if value is None else _writable_plot(Path(value))
+
+
+def _writable_plot(path: Path) -> Path:
+    if path.suffix.lower() not in PLOT_FORMATS:
+        raise click.BadParameter(f"{path}: the name must end in {', '.join(PLOT_FORMATS)}")
+    if path.is_dir():
+        raise click.BadParameter(f"{path} is a folder")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.BadParameter(f"{path} cannot be written")
+    return path
+
+
+@main.command()
+@click.argument("data", metavar="boston|diabetes|FILE.csv")
+@click.option("--target", metavar="COLUMN", help="The column to predict.")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Leave a column out; repeatable.")
+@click.option(
+    "--hidden",
+    multiple=True,
+    default=("10",),
+    show_default="10",
+    callback=_sizes,
+    metavar="SIZES",
+    help="Sizes of the hidden layers: 10, or 20,10, or none.",
+)
+@click.option(
+    "--activation",
+    default="sigmoid",
+    show_default=True,
+    metavar="NAME",
+    help="sigmoid, tanh, relu, or any operation with one input.",
+)
+@click.option(
+    "--optimizer", default="SGD", show_default=True, metavar="NAME", help="Any optimizer of a pack."
+)
+@click.option("--learning-rate", type=float, help="The optimizer's learning rate.")
+@click.option("--momentum", type=float, help="The optimizer's momentum, where it has one.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=_settings,
+    metavar="NAME=VALUE",
+    help="Any hyperparameter of the optimizer; repeatable.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=11, show_default=True, help="Rows a step."
+)
+@click.option(
+    "--sampling",
+    type=click.Choice(["resample", "shuffle"]),
+    default="resample",
+    show_default=True,
+    help="Batches drawn with replacement, or every row once an epoch.",
+)
+@click.option(
+    "--validation-split",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the rows held out, to measure the loss on.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Start of all random numbers: the same seed gives the same result.",
+)
+@click.option(
+    "--standardise/--no-standardise",
+    default=True,
+    show_default=True,
+    help="Give each feature mean 0 and (population) deviation 1.",
+)
+@click.option(
+    "--standardise-target/--no-standardise-target",
+    default=None,
+    help="The same for the target.  [default: on, but off for boston, as in the tutorial]",
+)
+@click.option("--engine", default="reference", show_default=True, metavar="NAME")
+@click.option(
+    "--trace", metavar="NAME", help="Let a tracer listen: `--trace console` shows every node."
+)
+@click.option(
+    "--plot",
+    callback=_plot_path,
+    metavar="PATH",
+    help="Where to save the loss curve.  [default: DATA_loss.png here]",
+)
+@click.option("--no-plot", is_flag=True, help="Save no loss curve.")
+@click.pass_context
+def train(
+    ctx: click.Context,
+    data: str,
+    target: str | None,
+    drop: tuple[str, ...],
+    hidden: tuple[int, ...],
+    activation: str,
+    optimizer: str,
+    learning_rate: float | None,
+    momentum: float | None,
+    settings: dict[str, Any],
+    standardise: bool,
+    standardise_target: bool | None,
+    trace: str | None,
+    plot: Path | None,
+    no_plot: bool,
+    **options: Any,
+) -> None:
+    """Train a network on data, and report how it went.
+
+    The defaults are the tutorial's: one hidden layer of 10 sigmoids, plain gradient
+    descent with a learning rate of 0.01, batches of 11 rows, 100 epochs.
+    """
+    # What can be wrong is found before anything runs or is written.
+    from miniflow import train as training
+    from miniflow.datasets import first_non_finite, load
+
+    dataset = load(data, target=target, drop=drop)
+    if standardise_target is None:
+        standardise_target = data != "boston"
+    given = {"learning_rate": learning_rate, "momentum": momentum}
+    settings = {**{k: v for k, v in given.items() if v is not None}, **settings}
+    rule = training.make_optimizer(training.resolve("optimizer", optimizer), settings)
+    activation = training.resolve("operation", activation)
+    options["engine"] = training.resolve("engine", options["engine"])
+    if trace is not None:
+        trace = training.resolve("tracer", trace)
+    if not no_plot and plot is None:
+        plot = _writable_plot(Path(f"{dataset.name}_loss.png"))
+
+    X = training.standardised(dataset.X) if standardise else dataset.X
+    mean, unit = training.mean_and_deviation(dataset.y) if standardise_target else (0.0, 1.0)
+    y = (dataset.y - mean) / unit
+
+    from miniflow.reporting import ProgressBar
+
+    with ExitStack() as stack:
+        callbacks: list[Any] = []
+        if trace is not None:
+            stack.enter_context(mf.tracing(trace))
+        else:
+            bar = ProgressBar(options["epochs"])
+            stack.callback(bar.close)
+            callbacks.append(bar)
+        network = training.build_network(len(dataset.features), hidden, activation, options["seed"])
+        _announce(dataset, network, rule, options, standardise, bool(standardise_target))
+        history = training.train(network, X, y, rule, callbacks=callbacks, **options)
+
+    loss = training.mean_squared_error(history, network, X, y)
+    _report(dataset, history, loss, float(unit), None if no_plot else plot)
+    if history.problems:
+        for problem in first_non_finite(dataset) or history.problems:
+            click.echo(f"warning: {problem}", err=True)
+    if history.stopped.reason == "interrupted":
+        click.echo(history.stopped.message, err=True)
+        ctx.exit(INTERRUPTED)
+    if history.stopped.reason == "diverged":
+        raise click.ClickException(history.stopped.message)
+
+
+def _announce(
+    data: Dataset,
+    network: Network,
+    rule: Any,
+    options: dict[str, Any],
+    standardise: bool,
+    standardise_target: bool,
+) -> None:
+    from miniflow.reporting import show_facts
+
+    how = "drawn with replacement" if options["sampling"] == "resample" else "of shuffled rows"
+    scaled = [
+        what
+        for what, wanted in (("features", standardise), ("target", standardise_target))
+        if wanted
+    ]
+    click.echo()
+    show_facts(
+        {
+            "data": f"{data.name}: {len(data.y)} rows, {len(data.features)} features, "
+            f"target {data.target}; {' and '.join(scaled) or 'nothing'} standardised",
+            "network": f"{network.layers}, {network.parameters} parameters",
+            "optimizer": repr(rule),
+            "training": f"{options['epochs']} epochs, batches of {options['batch_size']} {how}, "
+            f"seed {options['seed']}, engine {options['engine']}",
+        }
+    )
+    click.echo()
+    sys.stdout.flush()  # before the progress, which goes to the other stream
+
+
+def _report(data: Dataset, history: History, loss: float, unit: float, plot: Path | None) -> None:
+    import numpy as np
+
+    from miniflow.reporting import show_facts, time_per_step
+
+    click.echo()
+    click.echo(history.table())
+    click.echo()
+    error = f"{loss * unit * unit:.4g} on all {len(data.y)} rows"
+    variance = float(np.var(data.y))
+    if np.isfinite(loss) and variance > 0:
+        share = 1 - loss * unit * unit / variance
+        error += f" ({share:.1%} of the variance of {data.target} explained)"
+    facts = {"mean squared error": error, "time per step": time_per_step(history)}
+    if plot is not None:
+        history.plot(plot)
+        facts["loss curve"] = str(plot)
+    show_facts(facts)
+
+
+# Looking around
+
+
+@main.command()
+@click.option(
+    "--traceback/--no-traceback",
+    default=True,
+    show_default=True,
+    help="Show the traceback of packs that failed to load.",
+)
+def packs(traceback: bool) -> None:
+    """List every pack found: where it comes from, what it provides, what is wrong with it."""
+    from miniflow.listing import show_packs
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuarantineWarning)  # the list itself tells it
+        show_packs(mf.registry.current(), main.commands, tracebacks=traceback)
+
+
+@main.command()
+@click.argument("name", required=False)
+def ops(name: str | None) -> None:
+    """List every operation, or tell all about one: Linear, or mfops_nn.Linear."""
+    from miniflow.listing import show_operation, show_operations
+
+    if name is None:
+        show_operations(mf.registry.current())
+    else:
+        show_operation(mf.registry.current(), name)

@@ -1,0 +1,144 @@
+"""Each pack, built as a wheel and installed in an environment without the others."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKS = ["mfcore", "mfops_basic", "mfops_nn", "mfoptim", "mftrace", "miniflow"]
+NEEDS = {"mfops_nn": ["mfops_basic"]}
+CORE_DEPENDENCIES = ["numpy", "pluggy", "attrs"]
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A freshly built wheel of every distribution of this repository."""
+    built = {}
+    for pack in PACKS:
+        target = tmp_path_factory.mktemp(pack)
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
+        done = subprocess.run(command, cwd=ROOT / pack, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        (built[pack],) = target.glob("*.whl")
+    return built
+
+
+class Environment:
+    """A virtual environment that holds the given distributions and nothing else."""
+
+    def __init__(self, folder: Path, wheels: list[Path], borrowed: list[str]) -> None:
+        venv.create(folder, with_pip=False)
+        self._python = folder / "bin" / "python"
+        self._site = next(folder.glob("lib/python*/site-packages"))
+        for wheel in wheels:
+            zipfile.ZipFile(wheel).extractall(self._site)
+        for distribution in borrowed:
+            self._borrow(distribution)
+
+    def _borrow(self, distribution: str) -> None:
+        """Link a distribution of the running environment, as if it had been installed."""
+        files = importlib.metadata.files(distribution) or []
+        for top in {file.parts[0] for file in files if file.parts[0] not in ("..", "__pycache__")}:
+            source = Path(str(importlib.metadata.distribution(distribution).locate_file(top)))
+            (self._site / top).symlink_to(source)
+
+    def run(self, code: str) -> str:
+        """Run a program with warnings as errors and return what it prints."""
+        done = subprocess.run(
+            [self._python, "-I", "-W", "error", "-c", code], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+USES = {
+    "mfcore": """
+import mfcore as mf
+x = mf.Input("x")
+session = mf.Session(x)
+print([p.name for p in mf.registry.current().packs()], session.run({x: 2.0})[x])
+""",
+    "mfops_basic": """
+import mfcore as mf
+x, y = mf.Input("x"), mf.Input("y")
+run = mf.Session(x * y).run({x: 2.0, y: 3.0})
+print([p.name for p in mf.registry.current().packs()], float(run.gradients[x]))
+""",
+    "mfops_nn": """
+import mfcore as mf
+Linear = mf.registry.current().operation("mfops_nn.Linear")
+X, W, b = mf.Input("X"), mf.Input("W"), mf.Input("b")
+run = mf.Session(Linear(X, W, b)).run({X: [[1.0, 2.0]], W: [[3.0], [4.0]], b: [0.0]})
+print([p.name for p in mf.registry.current().packs()], float(run["linear_1"][0, 0]))
+""",
+    "mfoptim": """
+import mfcore as mf
+SGD = mf.registry.current().optimizer("SGD")
+W = mf.Parameter(1.0)
+session = mf.Session(W)
+session.step({}, SGD(learning_rate=0.25))
+print([p.name for p in mf.registry.current().packs()], float(session[W]))
+""",
+    "mftrace": """
+import mfcore as mf
+x = mf.Input("x")
+with mf.tracing("console"):
+    mf.Session(x).run({x: 2.0})
+print([p.name for p in mf.registry.current().packs()], 2.0)
+""",
+}
+
+RESULTS = {"mfcore": 2.0, "mfops_basic": 3.0, "mfops_nn": 11.0, "mfoptim": 0.75, "mftrace": 2.0}
+
+
+@pytest.mark.parametrize("pack", USES)
+def test_a_pack_works_with_the_core_and_what_it_declares(
+    pack: str, wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    packs = ["mfcore"] if pack == "mfcore" else ["mfcore", *NEEDS.get(pack, []), pack]
+    environment = Environment(tmp_path / "env", [wheels[p] for p in packs], CORE_DEPENDENCIES)
+
+    printed = environment.run(USES[pack])
+
+    assert printed.splitlines()[-1] == f"{sorted(packs)} {RESULTS[pack]}"
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_a_wheel_holds_its_package_typed_and_nothing_else(
+    pack: str, wheels: dict[str, Path]
+) -> None:
+    names = zipfile.ZipFile(wheels[pack]).namelist()
+
+    packages = [name for name in names if ".dist-info/" not in name]
+
+    assert f"{pack}/py.typed" in packages
+    assert all(name.startswith(f"{pack}/") for name in packages)
+    assert not [name for name in packages if "__pycache__" in name or "test" in name.lower()]
+
+
+def test_the_front_door_ships_its_data(wheels: dict[str, Path]) -> None:
+    names = zipfile.ZipFile(wheels["miniflow"]).namelist()
+
+    assert "miniflow/data/boston_housing.csv" in names
+
+
+def test_a_declared_requirement_covers_every_import_of_another_pack(
+    wheels: dict[str, Path],
+) -> None:
+    for pack, wheel in wheels.items():
+        archive = zipfile.ZipFile(wheel)
+        metadata = next(name for name in archive.namelist() if name.endswith("METADATA"))
+        required = archive.read(metadata).decode().replace("-", "_")
+        for name in archive.namelist():
+            if name.endswith(".py"):
+                source = archive.read(name).decode()
+                for other in PACKS:
+                    if other != pack and f"import {other}\n" in source or f"from {other}" in source:
+                        assert other == pack or f"Requires_Dist: {other}" in required, (name, other)
