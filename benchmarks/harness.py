@@ -47,7 +47,10 @@ def check_same_losses(contenders: Sequence[Contender], steps: int, rtol: float) 
     for other in contenders[1:]:
         got = np.asarray(other.run(steps), dtype=float)
         np.testing.assert_allclose(
-            got, expected, rtol=rtol, err_msg=f"{other.name} computes other losses than {first.name}"
+            got,
+            expected,
+            rtol=rtol,
+            err_msg=f"{other.name} computes other losses than {first.name}",
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmarks.harness import report, save
 
-CLASSIC = ["mfcore", "mfops-basic", "mfops-nn", "mfoptim"]
+CLASSIC = ["mfcore", "mfops_basic", "mfops_nn", "mfoptim"]
 
 MEASURE = """
 import time
@@ -41,18 +42,13 @@ def import_times(rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def installed_bytes(distribution: str) -> int:
-    """Size of a distribution's source files, as a wheel of it would install them."""
-    package = distribution.replace("-", "_")
+def installed_bytes(package: str) -> int:
+    """Size of a package as it is installed, with the files that Python compiled from it."""
     spec = importlib.util.find_spec(package)
     assert spec is not None
-    assert spec.submodule_search_locations is not None
-    from pathlib import Path
-
-    root = Path(spec.submodule_search_locations[0])
-    files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    compiled = (path for path in root.rglob("*.pyc"))
-    return sum(path.stat().st_size for path in [*files, *compiled])
+    assert spec.origin is not None
+    files = Path(spec.origin).parent.rglob("*")
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mfcore.optimizer import Schedule as Schedule
     from mfcore.optimizer import optimizer as optimizer
     from mfcore.registry import Registry as Registry
-    from mfcore.session import Gradients as Gradients
-    from mfcore.session import Run as Run
+    from mfcore.run import Gradients as Gradients
+    from mfcore.run import Run as Run
     from mfcore.session import Session as Session
     from mfcore.trace import tracing as tracing
 
@@ -38,7 +38,7 @@ _MODULES = {
     "Array": "node",
     "Constant": "node",
     "Engine": "engine",
-    "Gradients": "session",
+    "Gradients": "run",
     "Graph": "graph",
     "Input": "node",
     "Node": "node",
@@ -46,7 +46,7 @@ _MODULES = {
     "Parameter": "node",
     "Program": "engine",
     "Registry": "registry",
-    "Run": "session",
+    "Run": "run",
     "Schedule": "optimizer",
     "Session": "session",
     "apply": "operation",

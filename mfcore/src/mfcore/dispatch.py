@@ -47,7 +47,7 @@ def getitem(node: Node, index: Any) -> Node:
         return call(np.take, (node, index), {"axis": 0})
     if isinstance(index, tuple) and any(isinstance(part, Node) for part in index):
         raise UndeclaredFunctionError(
-            "a node as one part of an index is not supported: use `np.take(node, indices, axis=...)`"
+            "a node cannot be one part of an index: use `np.take(node, indices, axis=...)`"
         )
     return call(operator.getitem, (node,), {"index": index})
 

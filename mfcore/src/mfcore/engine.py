@@ -22,7 +22,7 @@ from mfcore.operation import spec_of
 if TYPE_CHECKING:
     from mfcore.operation import OperationSpec
     from mfcore.plugins import Observers
-    from mfcore.session import Run
+    from mfcore.run import Run
 
 Memory = list[Any]
 
@@ -485,7 +485,7 @@ def _gather(slots: Sequence[int]) -> Callable[[Memory], Any]:
     return itemgetter(*slots)
 
 
-def _nothing(memory: Memory) -> tuple[()]:
+def _nothing(_memory: Memory) -> tuple[()]:
     return ()
 
 

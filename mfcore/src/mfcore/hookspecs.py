@@ -21,7 +21,8 @@ import pluggy
 if TYPE_CHECKING:
     from mfcore.graph import Graph
     from mfcore.node import Array, Node
-    from mfcore.session import Run, Session
+    from mfcore.run import Run
+    from mfcore.session import Session
 
 PROJECT = "mfcore"
 

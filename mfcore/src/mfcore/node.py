@@ -40,7 +40,7 @@ _INTERNAL_FILES = (
 """Files that stand between the user's line and the node that it builds: ours, NumPy's, attrs'."""
 
 
-def _valid_name(node: Any, attribute: Any, name: Any) -> None:
+def _valid_name(_node: Any, _attribute: Any, name: Any) -> None:
     if name is not None and not (isinstance(name, str) and name.strip()):
         raise NodeUseError(f"a node's name must be a non-empty string, not {name!r}")
 

@@ -194,9 +194,8 @@ def apply(operation: type[Node], /, *inputs: Any, **hyperparameters: Any) -> Any
     if missing := [n for n in spec.forward_asks if n in FORWARD_EXTRAS]:
         raise DefinitionError(f"{spec.name} asks for {missing[0]}: apply it in a graph only")
     for field in attrs.fields(operation):
-        if field.name in spec.forward_asks and field.name in spec.hyperparameters:
-            if field.name not in hyperparameters:
-                hyperparameters[field.name] = field.default
+        if field.name in spec.hyperparameters and field.name in spec.forward_asks:
+            hyperparameters.setdefault(field.name, field.default)
     if spec.variadic:
         return spec.forward(*inputs, **hyperparameters)
     return spec.forward(**dict(zip(spec.inputs, inputs, strict=True)), **hyperparameters)
@@ -241,49 +240,24 @@ def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str
         return result
 
     built: Any = attrs.define(
-        cls,
-        eq=False,
-        repr=False,
-        on_setattr=attrs.setters.frozen,
-        field_transformer=transform,
+        cls, eq=False, repr=False, on_setattr=attrs.setters.frozen, field_transformer=transform
     )
     if not inputs:
         raise DefinitionError(f"{where} has no input: type at least one field as Node")
-    functions = {}
-    for method in ("forward", "backward"):
-        raw = next((vars(base)[method] for base in built.__mro__ if method in vars(base)), None)
-        if raw is not None and not isinstance(raw, staticmethod):
-            raise DefinitionError(f"{where}: {method} must be a @staticmethod")
-        functions[method] = raw.__func__ if raw is not None else None
-    forward, backward = functions["forward"], functions["backward"]
+    forward, backward = (static_function(built, name, where) for name in ("forward", "backward"))
     if forward is None:
         raise DefinitionError(f"{where} has no forward")
-
-    def asks(function: Any, extras: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-        return asked_names(function, {*inputs, *hyperparameters, *extras}, where)
-
-    forward_asks, forward_keywords = asks(forward, FORWARD_EXTRAS)
+    fields = {*inputs, *hyperparameters}
+    forward_asks, forward_keywords = asked_names(forward, fields | FORWARD_EXTRAS, where)
     backward_asks, backward_keywords = (
-        asks(backward, BACKWARD_EXTRAS) if backward is not None else ((), frozenset())
+        asked_names(backward, fields | BACKWARD_EXTRAS, where) if backward else ((), frozenset())
     )
-    if broadcasts is True:
-        summed = frozenset(inputs)
-    else:
-        summed = frozenset(() if broadcasts is False else broadcasts)
-        if unknown := summed - set(inputs):
-            raise DefinitionError(
-                f"{where}: broadcasts names {sorted(unknown)}, which are no inputs"
-            )
+    summed = frozenset(inputs if broadcasts is True else broadcasts or ())
+    if unknown := summed - set(inputs):
+        raise DefinitionError(f"{where}: broadcasts names {sorted(unknown)}, which are no inputs")
     if variadic:
-        wanted_type: Any = tuple
         _accept_many(built, inputs)
-    else:
-        by_name: Any = namedtuple("wanted", inputs)  # type: ignore[misc]
-        wanted_type = by_name._make
-    if len(inputs) > 1 or variadic:
-        built.inputs = property(_inputs_getter(inputs, variadic), doc=Node.inputs.__doc__)
-    else:
-        built.inputs = property(_only_input_getter(inputs[0]), doc=Node.inputs.__doc__)
+    built.inputs = property(_inputs_getter(inputs, variadic), doc=Node.inputs.__doc__)
     built.__operation__ = OperationSpec(
         name=built.__name__,
         inputs=tuple(inputs),
@@ -297,9 +271,33 @@ def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str
         backward_keywords=backward_keywords,
         broadcasts=summed,
         declared=declared,
-        wanted_type=wanted_type,
+        wanted_type=_wanted_type(inputs, "wanted" in backward_asks and not variadic),
     )
     return built  # type: ignore[no-any-return]
+
+
+def static_function(cls: type, name: str, where: str) -> Callable[..., Any] | None:
+    """Return the function behind a static method of a class, ``None`` where there is none.
+
+    Raises
+    ------
+    DefinitionError
+        If the class has the method, but not as a static one.
+    """
+    for base in cls.__mro__:
+        if name in vars(base):
+            raw = vars(base)[name]
+            if not isinstance(raw, staticmethod):
+                raise DefinitionError(f"{where}: {name} must be a @staticmethod")
+            return raw.__func__
+    return None
+
+
+def _wanted_type(inputs: list[str], named: bool) -> Callable[[Iterable[bool]], tuple[bool, ...]]:
+    if not named:
+        return tuple
+    by_name: Any = namedtuple("wanted", inputs)  # type: ignore[misc]
+    return by_name._make
 
 
 _NODE_FIELDS = frozenset(field.name for field in attrs.fields(Node))
@@ -337,18 +335,11 @@ def asked_names(
 
 
 def _inputs_getter(names: list[str], variadic: bool) -> Callable[[Any], tuple[Node, ...]]:
+    fixed = [attrgetter(name) for name in (names[:-1] if variadic else names)]
     if not variadic:
-        return attrgetter(*names)
+        return attrgetter(*names) if len(names) > 1 else lambda node: (fixed[0](node),)
     last = attrgetter(names[-1])
-    if len(names) == 1:
-        return last
-    fixed = [attrgetter(name) for name in names[:-1]]
-    return lambda node: (*(get(node) for get in fixed), *last(node))
-
-
-def _only_input_getter(name: str) -> Callable[[Any], tuple[Node, ...]]:
-    get = attrgetter(name)
-    return lambda node: (get(node),)
+    return last if not fixed else lambda node: (*(get(node) for get in fixed), *last(node))
 
 
 def _accept_many(cls: Any, inputs: list[str]) -> None:
@@ -356,14 +347,14 @@ def _accept_many(cls: Any, inputs: list[str]) -> None:
     attrs_init = cls.__init__
     fixed = len(inputs) - 1
 
-    def __init__(self: Any, *nodes: Any, **fields: Any) -> None:
+    def init(self: Any, *nodes: Any, **fields: Any) -> None:
         if inputs[-1] in fields:
             attrs_init(self, *nodes, **fields)
         else:
             attrs_init(self, *nodes[:fixed], nodes[fixed:], **fields)
 
-    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
-    cls.__init__ = __init__
+    init.__name__, init.__qualname__ = "__init__", f"{cls.__qualname__}.__init__"
+    cls.__init__ = init
 
 
 def _as_nodes(values: Any) -> tuple[Node, ...]:
@@ -413,7 +404,7 @@ def type_validator(hint: Any, name: str) -> Callable[[Any, Any, Any], None] | No
     if accepted is None:
         return None
 
-    def validate(owner: Any, attribute: Any, value: Any) -> None:
+    def validate(owner: Any, _attribute: Any, value: Any) -> None:
         if isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool)):
             return
         expected = getattr(hint, "__name__", str(hint))

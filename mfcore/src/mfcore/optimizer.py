@@ -13,7 +13,13 @@ import attrs
 
 from mfcore.errors import DefinitionError
 from mfcore.node import Array
-from mfcore.operation import annotations_of, asked_names, hyperparameter, type_validator
+from mfcore.operation import (
+    annotations_of,
+    asked_names,
+    hyperparameter,
+    static_function,
+    type_validator,
+)
 
 T = TypeVar("T", bound=type)
 
@@ -25,7 +31,9 @@ OptimizerState: TypeAlias = tuple[Array, ...]
 class Schedule(Protocol):
     """A hyperparameter that changes: called with the number of steps done, from 0."""
 
-    def __call__(self, step: int) -> float: ...
+    def __call__(self, step: int) -> float:
+        """Return the value for the step after ``step`` steps."""
+        ...
 
 
 @attrs.frozen
@@ -163,27 +171,22 @@ def optimizer(cls: T, /) -> T:
         ]
 
     built: Any = attrs.define(cls, frozen=True, field_transformer=transform)
-    functions: dict[str, Any] = {}
-    for method in ("init", "update"):
-        raw = next((vars(base)[method] for base in built.__mro__ if method in vars(base)), None)
-        if raw is not None and not isinstance(raw, staticmethod):
-            raise DefinitionError(f"{where}: {method} must be a @staticmethod")
-        functions[method] = raw.__func__ if raw is not None else None
-    if functions["update"] is None:
+    init, update = (static_function(built, name, where) for name in ("init", "update"))
+    if update is None:
         raise DefinitionError(f"{where} has no update")
     update_asks, update_keywords = asked_names(
-        functions["update"], {"parameter", "gradient", "state", "step", *hyperparameters}, where
+        update, {"parameter", "gradient", "state", "step", *hyperparameters}, where
     )
     init_asks: tuple[str, ...] = ()
-    if functions["init"] is not None:
-        init_asks, _ = asked_names(functions["init"], {"parameter", *hyperparameters}, where)
-    if ("state" in update_asks) != (functions["init"] is not None):
+    if init is not None:
+        init_asks, _ = asked_names(init, {"parameter", *hyperparameters}, where)
+    if ("state" in update_asks) != (init is not None):
         raise DefinitionError(f"{where}: update asks for state exactly where init provides one")
     built.__optimizer__ = OptimizerSpec(
         name=built.__name__,
         hyperparameters=tuple(hyperparameters),
-        init=functions["init"],
-        update=functions["update"],
+        init=init,
+        update=update,
         init_asks=init_asks,
         update_asks=update_asks,
         update_keywords=update_keywords,

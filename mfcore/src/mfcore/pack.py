@@ -10,4 +10,5 @@ from mfcore.hookspecs import hookimpl
 
 @hookimpl
 def mf_engines() -> Iterable[type[Engine]]:
+    """The reference engine."""
     return [ReferenceEngine]

@@ -143,7 +143,7 @@ class Registry:
         self._functions: dict[Any, type[Node]] | None = None
         self.listening: dict[str, Observer] = {}
         self._lock = threading.RLock()
-        self.register(_core_plugin(), "mfcore")
+        self._register_core()
 
     def __repr__(self) -> str:
         return f"<Registry of {', '.join(self._packs)}>"
@@ -276,6 +276,12 @@ class Registry:
         return "\n".join(lines)
 
     # How packs are found and loaded
+
+    def _register_core(self) -> None:
+        from mfcore import __version__, pack
+
+        core = self.register(pack, "mfcore")
+        core.distribution, core.version, core.entry_point = "mfcore", __version__, "mfcore.pack"
 
     def _scan(self) -> None:
         with self._lock:
@@ -441,12 +447,6 @@ def _check_provided(kind: str, cls: Any, name: str) -> None:
         what = "a class with a class attribute `name`"
     if not right:
         raise DefinitionError(f"pack {name}: {KINDS[kind]} returned {cls!r}, which is not {what}")
-
-
-def _core_plugin() -> object:
-    from mfcore import pack
-
-    return pack
 
 
 def _installed() -> Iterable[EntryPoint]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from mfcore.errors import (
     UnknownNodeError,
 )
 from mfcore.graph import Graph, _some
-from mfcore.node import Array, Constant, Input, Node, NodeLike, Parameter, as_array, describe
+from mfcore.node import Array, Input, Node, Parameter, as_array, describe
 from mfcore.optimizer import Updates
 from mfcore.registry import current, observers
+from mfcore.run import Run, read_only
 
 Feeds = Mapping[Any, Any]
 """Values of inputs for one run, by input node or by its name."""
@@ -68,7 +69,7 @@ class Session:
         self.engine = current().engine(engine)() if isinstance(engine, str) else engine
         self.rng = np.random.default_rng(seed)
         self.steps = 0
-        self._program: Program = self.engine.compile(graph)
+        self.program: Program = self.engine.compile(graph)
         self._values = [np.array(node.value) for node in graph.parameters]
         self._slot = {node: i for i, node in enumerate(graph.parameters)}
         self._places = tuple(graph.position(node) for node in graph.parameters)
@@ -85,7 +86,7 @@ class Session:
 
     def __getitem__(self, parameter: Parameter | str) -> Array:
         """Return a parameter's present value, read-only."""
-        return _read_only(self._values[self._parameter(parameter)])
+        return read_only(self._values[self._parameter(parameter)])
 
     def __setitem__(self, parameter: Parameter | str, value: Any) -> None:
         """Give a parameter a new value of the same shape; it is copied and cast.
@@ -150,7 +151,7 @@ class Session:
         ForwardError
             If an operation raises.
         """
-        memory = self._program.new_memory(self.rng, training)
+        memory = self.program.new_memory(self.rng, training)
         self._feed(memory, feeds or {})
         for place, value in zip(self._places, self._values, strict=True):
             memory[place] = value
@@ -158,10 +159,10 @@ class Session:
         if listening := observers("run"):
             about = {"session": self, "run": run, "phase": "forward", "graph": self.graph}
             listening.fire("mf_run_start", **about)
-            self._program.forward_observed(memory, listening, run)
+            self.program.forward_observed(memory, listening, run)
             listening.fire("mf_run_finish", **about)
         else:
-            self._program.forward(memory)
+            self.program.forward(memory)
         return run
 
     def step(self, feeds: Feeds, optimizer: Any, *, cost: Node | None = None) -> float:
@@ -185,14 +186,14 @@ class Session:
         if listening:
             listening.fire("mf_step_start", session=self, step=self.steps + 1)
         run = self.run(feeds, training=True)
-        place = self._of(cost)
-        memory = run._backward(place, self._places, None)
+        place = self.output_position(cost)
+        memory = run.propagate(place, self._places, None)
         if self._updates is None or self._updates.optimizer is not optimizer:
             self._updates = Updates(optimizer, self._values)
-        gradients = self._program.gradients(memory, self._places)
+        gradients = self.program.gradients(memory, self._places)
         self._values = self._updates.apply(self._values, gradients, self.steps)
         self.steps += 1
-        loss = float(run._memory[place])
+        loss = float(run.memory[place])
         if listening:
             listening.fire("mf_step_finish", session=self, step=self.steps, loss=loss)
         return loss
@@ -248,11 +249,11 @@ class Session:
 
     def _fitted_feed(self, node: Any, value: Any) -> Array:
         """Return a fed value as an array that fits its input, or raise."""
+        if isinstance(value, Node):
+            raise FeedDtypeError(f"{self._feed_of(node)} is a node: feed arrays")
         try:
             array = as_array(value, "it")
         except NodeUseError as error:
-            if isinstance(value, Node):
-                error = NodeUseError("it is a node; feed arrays, or build the graph with the node")
             raise FeedDtypeError(f"{self._feed_of(node)} cannot be used: {error}") from None
         if node.dtype is not None and array.dtype != node.dtype:
             if not np.can_cast(array.dtype, node.dtype, "same_kind"):
@@ -263,14 +264,16 @@ class Session:
             array = array.astype(node.dtype)
         if node.shape is not None and not _shape_fits(array.shape, node.shape):
             raise FeedShapeError(
-                f"{self._feed_of(node)} has shape {array.shape}, but the input declares {node.shape}"
+                f"{self._feed_of(node)} has shape {array.shape}, "
+                f"but the input declares {node.shape}"
             )
         return array[()] if array.ndim == 0 else array
 
     def _feed_of(self, node: Node) -> str:
         return f"the value fed to {self.graph.describe(node)}"
 
-    def _of(self, node: Node | None) -> int:
+    def output_position(self, node: Node | None) -> int:
+        """Return the position of a node, by default of the graph's only output."""
         if node is None:
             if len(self.graph.outputs) != 1:
                 raise GradientError(
@@ -281,174 +284,7 @@ class Session:
         return self.graph.position(node)
 
 
-class Run:
-    """The results of one run: ``run[node]`` is a value, ``run.gradients[node]`` a gradient.
-
-    Arrays are handed out read-only: a result may share its memory with another.
-    """
-
-    __slots__ = ("_gradients", "_memory", "session")
-
-    def __init__(self, session: Session, memory: Memory) -> None:
-        self.session = session
-        self._memory = memory
-        self._gradients: Gradients | None = None
-
-    def __getitem__(self, node: Node | str) -> Array:
-        """Return a node's value.
-
-        Raises
-        ------
-        UnknownNodeError
-            If the graph does not contain the node.
-        """
-        graph = self.session.graph
-        node = graph[node] if isinstance(node, str) else node
-        return _read_only(self._memory[graph.position(node)])
-
-    @property
-    def engine(self) -> str:
-        """Name of the engine that ran."""
-        return self.session.engine.name
-
-    @property
-    def gradients(self) -> Gradients:
-        """Gradients of the last ``backward``, or, without one, of the graph's only output.
-
-        Others than were asked for are computed when they are looked up.
-        """
-        if self._gradients is None:
-            self._gradients = self.backward()
-        return self._gradients
-
-    def backward(
-        self,
-        of: Node | None = None,
-        *,
-        wrt: Iterable[Node] | None = None,
-        grad: NodeLike | None = None,
-    ) -> Gradients:
-        """Compute gradients by backpropagation. Asking again gives the same again.
-
-        Parameters
-        ----------
-        of : Node, optional
-            The node to differentiate; by default the graph's only output.
-        wrt : iterable of Node, optional
-            Nodes whose gradients are wanted now; by default all parameters, or all inputs
-            where there are no parameters.
-        grad : array_like, optional
-            Gradient with respect to ``of`` itself, of its shape; 1 for a scalar.
-
-        Returns
-        -------
-        Gradients
-            Mapping from node to array of the node's shape.
-
-        Raises
-        ------
-        GradientError
-            If ``of`` is no scalar and no ``grad`` is given, or ``grad`` has another shape.
-        NotDifferentiableError
-            If the gradient has to pass an operation without ``backward``.
-        BackwardError
-            If an operation's ``backward`` raises or breaks the contract.
-        """
-        graph = self.session.graph
-        place = self.session._of(of)
-        nodes = tuple(wrt) if wrt is not None else graph.parameters or graph.inputs
-        self._gradients = Gradients(self, place, nodes, grad)
-        return self._gradients
-
-    def _seed(self, place: int, grad: Any) -> Array:
-        value = self._memory[place]
-        dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
-        if grad is None:
-            if value.size != 1:
-                raise GradientError(
-                    f"{self.session.graph.describe(self.session.graph.nodes[place])} has shape "
-                    f"{value.shape}: only a scalar has a gradient by itself. Reduce it (`.sum()`), "
-                    f"or give `grad=`, an array of its shape"
-                )
-            return dtype.type(1) if value.ndim == 0 else np.ones(value.shape, dtype)
-        seed = as_array(grad, "grad")
-        if seed.shape != value.shape:
-            raise GradientError(f"grad has shape {seed.shape}, the node has shape {value.shape}")
-        return seed.astype(dtype)[()]
-
-    def _backward(self, place: int, wrt: Sequence[int], grad: Any) -> Memory:
-        session = self.session
-        seed = self._seed(place, grad)
-        listening = observers("run")
-        if not listening:
-            return session._program.backward(self._memory, place, wrt, seed)
-        about = {"session": session, "run": self, "phase": "backward", "graph": session.graph}
-        listening.fire("mf_run_start", **about)
-        memory = session._program.backward_observed(self._memory, place, wrt, seed, listening, self)
-        listening.fire("mf_run_finish", **about)
-        return memory
-
-
-class Gradients(Mapping[Node, Array]):
-    """Gradients of one node, by the node they belong to.
-
-    What was not asked for at first is computed when it is looked up.
-    """
-
-    def __init__(self, run: Run, place: int, nodes: tuple[Node, ...], grad: Any) -> None:
-        self._run = run
-        self._place = place
-        self._grad = grad
-        self._nodes: dict[Node, Array] = {}
-        self._compute(nodes)
-
-    def __getitem__(self, node: Node | str) -> Array:
-        if isinstance(node, str):
-            node = self._run.session.graph[node]
-        if node not in self._nodes:
-            self._compute((node,))
-        return self._nodes[node]
-
-    def __iter__(self) -> Iterator[Node]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
-
-    def __repr__(self) -> str:
-        graph = self._run.session.graph
-        names = ", ".join(graph.name(node) for node in self._nodes)
-        return f"<Gradients of {graph.name(graph.nodes[self._place])} for {names}>"
-
-    def _compute(self, nodes: tuple[Node, ...]) -> None:
-        run = self._run
-        graph = run.session.graph
-        wrt = [graph.position(node) for node in nodes]
-        for node in nodes:
-            if isinstance(node, Constant):
-                raise GradientError(
-                    f"{graph.describe(node)} is a constant; make it an Input or a Parameter "
-                    f"to get its gradient"
-                )
-        memory = run._backward(self._place, wrt, self._grad)
-        for node, position in zip(nodes, wrt, strict=True):
-            gradient = run.session._program.gradients(memory, [position])[0]
-            if gradient is None:
-                value = run._memory[position]
-                gradient = np.zeros(value.shape, value.dtype if value.dtype.kind == "f" else float)
-            self._nodes[node] = _read_only(gradient)
-
-
 def _shape_fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
     return len(shape) == len(declared) and all(
         want is None or have == want for have, want in zip(shape, declared, strict=True)
     )
-
-
-def _read_only(value: Any) -> Array:
-    if not isinstance(value, np.ndarray):
-        scalar: Any = np.asarray(value)[()]  # a NumPy scalar cannot be written to
-        return scalar  # type: ignore[no-any-return]
-    view = value.view()
-    view.flags.writeable = False
-    return view

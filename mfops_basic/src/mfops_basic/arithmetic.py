@@ -24,7 +24,9 @@ class Add(Node):
 
     @staticmethod
     def forward(*terms: Array) -> Any:
-        total = +terms[0]
+        if len(terms) == 1:
+            return terms[0] * 1  # a result of its own, as with more terms
+        total = terms[0]
         for term in terms[1:]:
             total = total + term
         return total
@@ -46,8 +48,8 @@ class Subtract(Node):
         return x - y
 
     @staticmethod
-    def backward(grad: Array) -> tuple[Any, ...]:
-        return grad, -grad
+    def backward(grad: Array, wanted: Any) -> tuple[Any, ...]:
+        return grad, -grad if wanted.y else None
 
 
 @operation(ufunc=np.multiply, broadcasts=True)
@@ -62,16 +64,21 @@ class Mul(Node):
 
     @staticmethod
     def forward(*factors: Array) -> Any:
-        product = +factors[0]
+        if len(factors) == 1:
+            return factors[0] * 1  # a result of its own, as with more factors
+        product = factors[0]
         for factor in factors[1:]:
             product = product * factor
         return product
 
     @staticmethod
-    def backward(grad: Array, factors: tuple[Array, ...]) -> tuple[Any, ...]:
-        # Each factor's share is the product of all others: of those before it and those after.
+    def backward(
+        grad: Array, factors: tuple[Array, ...], wanted: tuple[bool, ...]
+    ) -> tuple[Any, ...]:
         if len(factors) == 2:
-            return grad * factors[1], grad * factors[0]
+            x, y = factors
+            return grad * y if wanted[0] else None, grad * x if wanted[1] else None
+        # Each factor's share is the product of all others: of those before it and those after.
         before = [grad]
         for factor in factors[:-1]:
             before.append(before[-1] * factor)
@@ -102,7 +109,18 @@ class Divide(Node):
 
 @operation(ufunc=np.power, broadcasts=True)
 class Power(Node):
-    """Power ``x ** y``. The gradient of ``y`` counts as 0 where ``x`` is not positive."""
+    """Power ``x ** y``.
+
+    The slope in ``x`` is ``y * x ** (y - 1)``, and 0 where ``y`` is 0, at ``x = 0`` too.
+    The slope in ``y`` is ``x ** y * log(x)`` where ``x`` is positive; elsewhere the power
+    is a real number for single values of ``y`` only, and the slope counts as 0.
+
+    Parameters
+    ----------
+    x, y : Node
+        Base and exponent, of shapes that broadcast. As in NumPy, a negative base with a
+        fractional exponent gives NaN, and integers have no negative integer powers.
+    """
 
     x: Node
     y: Node
@@ -113,15 +131,18 @@ class Power(Node):
 
     @staticmethod
     def backward(grad: Array, x: Array, y: Array, value: Array, wanted: Any) -> tuple[Any, ...]:
-        # Where y is 0 the exponent stays 0, so that 0 ** 0 has the slope 0 and not 0 * inf.
-        of_x = grad * y * x ** (y - np.not_equal(y, 0)) if wanted.x else None
-        if not wanted.y:
-            return of_x, None
-        positive = np.greater(x, 0)
-        return of_x, np.where(positive, grad * value * np.log(np.where(positive, x, 1)), 0)
+        of_x = of_y = None
+        if wanted.x:
+            # Where y is 0 the base is taken as 1: 0 ** 0 has the slope 0, not 0 * inf.
+            of_x = grad * y * np.where(np.equal(y, 0), 1.0, x) ** (y - 1)
+        if wanted.y:
+            positive = np.greater(x, 0)
+            share = grad * np.where(positive, value, 0)
+            of_y = share * np.log(np.where(positive, x, 1))
+        return of_x, of_y
 
 
-@operation(ufunc=(np.negative,))
+@operation(ufunc=np.negative)
 class Negative(Node):
     """Negative ``-x``."""
 
@@ -148,7 +169,7 @@ class Square(Node):
 
     @staticmethod
     def backward(grad: Array, x: Array) -> tuple[Any, ...]:
-        return (grad * (2 * x),)
+        return (2 * grad * x,)
 
 
 @operation(ufunc=np.sqrt)

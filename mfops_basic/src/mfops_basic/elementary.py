@@ -35,8 +35,9 @@ class Expm1(Node):
         return np.expm1(x)
 
     @staticmethod
-    def backward(grad: Array, value: Array) -> tuple[Any, ...]:
-        return (grad * (value + 1),)
+    def backward(grad: Array, x: Array) -> tuple[Any, ...]:
+        # Not value + 1, which rounds to 0 where x is far below 0.
+        return (grad * np.exp(x),)
 
 
 @operation(ufunc=np.log)
@@ -66,7 +67,7 @@ class Log1p(Node):
 
     @staticmethod
     def backward(grad: Array, x: Array) -> tuple[Any, ...]:
-        return (grad / (x + 1),)
+        return (grad / (1.0 + x),)
 
 
 @operation(ufunc=np.sin)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, apply, hyperparameter, operation
+from mfcore.errors import NodeUseError
 from mfops_basic.shape import Shape, as_shape
 
 
@@ -23,7 +24,7 @@ def _as_index_part(part: Any) -> Any:
         return part
     array = np.array(part)
     if array.dtype.kind not in "iub" and array.size:
-        raise TypeError(
+        raise NodeUseError(
             f"an index holds integers, slices, `...`, None and integer or bool arrays, not {part!r}"
         )
     if array.ndim == 0 and array.dtype.kind != "b":
@@ -102,7 +103,8 @@ class Take(Node):
     x : Node
         Of any shape.
     indices : Node
-        Integers of any shape, ``(...)``; they take the axis' place in the result.
+        Integers of any shape, ``(...)``; they take the axis' place in the result. Bools
+        are refused: NumPy's ``take`` would read a mask as the indices 0 and 1.
     axis : int, optional
         The axis; by default ``x`` is flattened.
     """
@@ -113,6 +115,11 @@ class Take(Node):
 
     @staticmethod
     def forward(x: Array, indices: Array, axis: int | None) -> Any:
+        if indices.dtype.kind == "b":
+            raise TypeError(
+                "a computed mask cannot select elements, the result's shape would depend on the "
+                "data: use `np.where(mask, x, 0)`, or index with a bool array"
+            )
         return np.take(x, indices, axis=axis)
 
     @staticmethod
@@ -148,7 +155,7 @@ class TakeAdd(Node):
             np.add.at(flat, indices, x)
             return flat.reshape(shape)
         total = np.zeros(shape, x.dtype)
-        before: tuple[Any, ...] = (slice(None),) * (axis % len(shape))
+        before: tuple[Any, ...] = (slice(None),) * (axis % max(len(shape), 1))
         np.add.at(total, (*before, indices), x)
         return total
 
@@ -157,32 +164,38 @@ class TakeAdd(Node):
         return np.take(grad, indices, axis=axis), None
 
 
+def _as_dtype(dtype: Any) -> np.dtype[Any]:
+    return np.dtype(dtype)
+
+
 @operation
 class OneHot(Node):
-    """Class indices as rows with a one in the class' column.
+    """Class indices as rows with a one in the class' column; no gradient passes.
 
     Parameters
     ----------
     indices : Node
         ``(...)`` integers from 0 to ``depth - 1``; others are an error.
     depth : int
-        Number of classes. The result is ``(..., depth)`` float64.
+        Number of classes. The result is ``(..., depth)``.
+    dtype : dtype, optional
+        Dtype of the result, float64 by default.
     """
 
     indices: Node
     depth: int
+    dtype: np.dtype[Any] = hyperparameter(default=np.dtype(np.float64), converter=_as_dtype)
 
     @staticmethod
-    def forward(indices: Array, depth: int) -> Any:
+    def forward(indices: Array, depth: int, dtype: np.dtype[Any]) -> Any:
         indices = np.asarray(indices)
-        if indices.dtype.kind not in "iub" and np.any(indices != np.floor(indices)):
-            raise ValueError("class indices must be whole numbers")
-        outside = (indices < 0) | (indices >= depth)
-        if np.any(outside):
+        # A comparison that must hold, so that NaN, of which none does, is refused as well.
+        allowed = (indices >= 0) & (indices < depth) & (indices == np.floor(indices))
+        if not np.all(allowed):
             raise ValueError(
-                f"class index {indices[outside].flat[0]} is not within 0 to {depth - 1}"
+                f"class index {indices[~allowed].flat[0]} is no whole number from 0 to {depth - 1}"
             )
-        return (indices[..., np.newaxis] == np.arange(depth)).astype(np.float64)
+        return (indices[..., np.newaxis] == np.arange(depth)).astype(dtype)
 
     @staticmethod
     def backward() -> tuple[Any, ...]:

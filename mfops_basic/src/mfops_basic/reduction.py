@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mfcore import Array, Node, hyperparameter, operation
+from mfops_basic.shape import as_shape
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 
@@ -16,9 +17,8 @@ def as_axis(axis: Any) -> Axis:
     """Return an axis argument as an int, a tuple of ints, or ``None`` for all axes."""
     if axis is None:
         return None
-    if isinstance(axis, (tuple, list)):
-        return tuple(int(a) for a in axis)
-    return int(axis)
+    axes = as_shape(axis, "an axis")
+    return axes if isinstance(axis, (tuple, list)) else axes[0]
 
 
 def _restore(reduced: Array, axis: Axis, keepdims: bool) -> Array:
@@ -93,7 +93,8 @@ class Mean(Node):
 def _extreme_gradient(
     grad: Array, x: Array, value: Array, axis: Axis, keepdims: bool
 ) -> tuple[Any, ...]:
-    chosen = np.equal(x, _restore(value, axis, keepdims))
+    # NaN equals nothing, itself included, and is the extreme wherever it occurs.
+    chosen = np.logical_or(np.equal(x, _restore(value, axis, keepdims)), np.not_equal(x, x))
     share = _restore(grad, axis, keepdims) / np.sum(chosen, axis=axis, keepdims=True)
     return (np.where(chosen, share, 0),)
 

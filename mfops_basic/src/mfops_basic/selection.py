@@ -13,9 +13,21 @@ import numpy as np
 from mfcore import Array, Node, operation
 
 
+def _of_chosen(grad: Array, x_chosen: Array, y_chosen: Array, wanted: Any) -> tuple[Any, ...]:
+    """Return the gradients of x and y, given where each of them alone is the result.
+
+    Where neither is (they are equal, or one is NaN) each gets half.
+    """
+    half = grad / 2
+    return (
+        np.where(x_chosen, grad, np.where(y_chosen, 0, half)) if wanted.x else None,
+        np.where(y_chosen, grad, np.where(x_chosen, 0, half)) if wanted.y else None,
+    )
+
+
 @operation(ufunc=np.maximum, broadcasts=True)
 class Maximum(Node):
-    """The larger of ``x`` and ``y``; where they are equal each gets half of the gradient."""
+    """The larger of ``x`` and ``y``; where neither is, each gets half of the gradient."""
 
     x: Node
     y: Node
@@ -25,14 +37,13 @@ class Maximum(Node):
         return np.maximum(x, y)
 
     @staticmethod
-    def backward(grad: Array, x: Array, y: Array) -> tuple[Any, ...]:
-        tied = np.where(np.equal(x, y), grad / 2, 0)
-        return np.where(np.greater(x, y), grad, tied), np.where(np.less(x, y), grad, tied)
+    def backward(grad: Array, x: Array, y: Array, wanted: Any) -> tuple[Any, ...]:
+        return _of_chosen(grad, np.greater(x, y), np.less(x, y), wanted)
 
 
 @operation(ufunc=np.minimum, broadcasts=True)
 class Minimum(Node):
-    """The smaller of ``x`` and ``y``; where they are equal each gets half of the gradient."""
+    """The smaller of ``x`` and ``y``; where neither is, each gets half of the gradient."""
 
     x: Node
     y: Node
@@ -42,14 +53,21 @@ class Minimum(Node):
         return np.minimum(x, y)
 
     @staticmethod
-    def backward(grad: Array, x: Array, y: Array) -> tuple[Any, ...]:
-        tied = np.where(np.equal(x, y), grad / 2, 0)
-        return np.where(np.less(x, y), grad, tied), np.where(np.greater(x, y), grad, tied)
+    def backward(grad: Array, x: Array, y: Array, wanted: Any) -> tuple[Any, ...]:
+        return _of_chosen(grad, np.less(x, y), np.greater(x, y), wanted)
 
 
 @operation(function=np.where, broadcasts=True)
 class Where(Node):
-    """``x`` where the condition holds, else ``y``."""
+    """``x`` where the condition holds, else ``y``; gradient passes to the one chosen.
+
+    Parameters
+    ----------
+    condition : Node
+        Bools, or numbers of which 0 is false. It gets no gradient.
+    x, y : Node
+        The values to choose from; all three broadcast against each other.
+    """
 
     condition: Node
     x: Node
@@ -60,8 +78,12 @@ class Where(Node):
         return np.where(condition, x, y)[()]
 
     @staticmethod
-    def backward(grad: Array, condition: Array) -> tuple[Any, ...]:
-        return None, np.where(condition, grad, 0), np.where(condition, 0, grad)
+    def backward(grad: Array, condition: Array, wanted: Any) -> tuple[Any, ...]:
+        return (
+            None,
+            np.where(condition, grad, 0) if wanted.x else None,
+            np.where(condition, 0, grad) if wanted.y else None,
+        )
 
 
 @operation(ufunc=np.less, broadcasts=True)

@@ -5,11 +5,13 @@ Where NumPy gives a view, so do these: the result shares memory with the input.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from mfcore import Array, Node, hyperparameter, operation
+from mfcore.errors import NodeUseError
 
 if TYPE_CHECKING:
     from mfcore import NodeLike
@@ -17,15 +19,27 @@ if TYPE_CHECKING:
 Shape: TypeAlias = tuple[int, ...]
 
 
-def as_shape(shape: Any) -> Shape:
-    """Return a shape as a tuple of ints."""
-    if isinstance(shape, (tuple, list)):
-        return tuple(int(size) for size in shape)
-    return (int(shape),)
+def as_shape(shape: Any, what: str = "a shape") -> Shape:
+    """Return a shape, or axes, as a tuple of ints.
+
+    Raises
+    ------
+    NodeUseError
+        If there is anything in it but integers.
+    """
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    try:
+        return tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise NodeUseError(f"{what} is an integer or a tuple of them, not {shape!r}") from None
 
 
 def _as_axes(axes: Any) -> Shape | None:
-    return None if axes is None else as_shape(axes)
+    return None if axes is None else as_shape(axes, "an axis")
+
+
+def _as_some_axes(axes: Any) -> Shape:
+    return as_shape(axes, "an axis")
 
 
 @operation(function=np.transpose)
@@ -141,7 +155,7 @@ class ExpandDims(Node):
     """
 
     x: Node
-    axis: Shape = hyperparameter(converter=as_shape)
+    axis: Shape = hyperparameter(converter=_as_some_axes)
 
     @staticmethod
     def forward(x: Array, axis: Shape) -> Any:

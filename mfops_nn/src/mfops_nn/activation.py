@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, operation
+from mfops_nn.casting import floating
 
-_LARGEST_EXPONENT = {
-    np.dtype(kind): float(np.nextafter(np.log(np.finfo(kind).max), kind(0)))
+_SMALLEST = {
+    kind: -float(np.nextafter(np.log(np.finfo(kind).max), kind(0)))
     for kind in (np.float16, np.float32, np.float64)
 }
-"""The largest x for which ``exp(x)`` is finite, by dtype."""
+"""The smallest x for which ``exp(-x)`` is finite, by kind of float."""
 
 
 @operation
 class Sigmoid(Node):
     """Logistic function ``1 / (1 + exp(-x))``; it does not overflow for any float.
+
+    Below the smallest ``x`` whose ``exp(-x)`` is finite (about -709 for float64, -88 for
+    float32) the result stays at the value there, less than the smallest normal number.
 
     Parameters
     ----------
@@ -29,8 +33,8 @@ class Sigmoid(Node):
 
     @staticmethod
     def forward(x: Array) -> Any:
-        largest = _LARGEST_EXPONENT.get(x.dtype, 709.0)
-        return 1 / (1 + np.exp(np.minimum(-x, largest)))
+        smallest = _SMALLEST.get(x.dtype.type, -709.0)
+        return 1 / (1 + np.exp(-np.maximum(x, smallest)))
 
     @staticmethod
     def backward(grad: Array, value: Array) -> tuple[Any, ...]:
@@ -75,6 +79,7 @@ class Softmax(Node):
 
     @staticmethod
     def forward(x: Array, axis: int) -> Any:
+        x = floating(x)
         powers = np.exp(x - np.max(x, axis=axis, keepdims=True))
         return powers / np.sum(powers, axis=axis, keepdims=True)
 

@@ -34,5 +34,6 @@ class Linear(Node):
         return (
             grad @ W.T if wanted.X else None,
             X.T @ grad if wanted.W else None,
-            grad.sum(axis=0) if b.ndim == 1 else grad,
+            # Any other b the core sums; the usual one is worth the shorter way.
+            None if not wanted.b else grad.sum(axis=0) if b.ndim == 1 else grad,
         )

@@ -5,12 +5,14 @@ All take the target first, as the course's ``MSE(y, a)`` does.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from mfcore import Array, Node, apply, operation
 from mfops_basic import OneHot
+from mfops_nn.casting import floating
 
 
 @operation
@@ -35,7 +37,7 @@ class MSE(Node):
                 f"targets of shape {y.shape} and predictions of shape {a.shape} "
                 f"differ in their number of elements"
             )
-        difference = y.reshape(-1) - a.reshape(-1)
+        difference = y.reshape(-1) - floating(a).reshape(-1)
         return difference @ difference / y.size, difference
 
     @staticmethod
@@ -56,7 +58,8 @@ class CrossEntropy(Node):
     Parameters
     ----------
     targets : Node
-        ``(...)`` class indices, or ``(..., k)`` one-hot rows or probabilities.
+        ``(...)`` class indices from 0 to k - 1, which get no gradient, or ``(..., k)``
+        one-hot rows or probabilities. What has target 0 counts as 0, at a logit of -inf too.
     logits : Node
         ``(..., k)`` scores before softmax.
     """
@@ -67,19 +70,23 @@ class CrossEntropy(Node):
     @staticmethod
     def forward(targets: Array, logits: Array) -> Any:
         shape = logits.shape
+        if not shape:
+            raise ValueError("logits need an axis of classes, but are a single number")
         if targets.shape not in (shape, shape[:-1]):
             raise ValueError(
                 f"targets of shape {targets.shape} fit logits of shape {shape} neither as "
                 f"class indices {shape[:-1]} nor as rows {shape}"
             )
+        logits = floating(logits)
         rows = targets
-        if targets.ndim < logits.ndim:
-            rows = apply(OneHot, targets, depth=shape[-1])
+        if len(targets.shape) < len(shape):
+            rows = apply(OneHot, targets, depth=shape[-1], dtype=logits.dtype)
         shifted = logits - np.max(logits, axis=-1, keepdims=True)
         powers = np.exp(shifted)
         total = np.sum(powers, axis=-1, keepdims=True)
         log_softmax = shifted - np.log(total)
-        loss = -np.mean(np.sum(rows * log_softmax, axis=-1))
+        counted = np.where(np.equal(rows, 0), 0, log_softmax)
+        loss = -np.mean(np.sum(rows * counted, axis=-1))
         return loss, (rows, log_softmax, powers / total)
 
     @staticmethod
@@ -87,11 +94,12 @@ class CrossEntropy(Node):
         grad: Array, saved: Any, targets: Array, logits: Array, wanted: Any
     ) -> tuple[Any, ...]:
         rows, log_softmax, softmax = saved
-        share = grad / max(logits.size // max(logits.shape[-1], 1), 1)
+        share = grad / max(math.prod(logits.shape[:-1]), 1)
+        if len(targets.shape) < len(logits.shape):
+            return None, (softmax - rows) * share if wanted.logits else None
         weight = np.sum(rows, axis=-1, keepdims=True)
-        soft = targets.ndim == logits.ndim and wanted.targets
         return (
-            -log_softmax * share if soft else None,
+            -log_softmax * share if wanted.targets else None,
             (softmax * weight - rows) * share if wanted.logits else None,
         )
 
@@ -121,12 +129,12 @@ class BinaryCrossEntropy(Node):
                 f"targets of shape {targets.shape} and logits of shape {logits.shape} "
                 f"differ in their number of elements"
             )
-        t, z = np.reshape(targets, logits.shape), logits
+        t, z = np.reshape(targets, logits.shape), floating(logits)
         return np.mean(np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.absolute(z))))
 
     @staticmethod
     def backward(grad: Array, targets: Array, logits: Array, wanted: Any) -> tuple[Any, ...]:
-        t, z = np.reshape(targets, logits.shape), logits
+        t, z = np.reshape(targets, logits.shape), floating(logits)
         share = grad / max(logits.size, 1)
         power = np.exp(-np.absolute(z))
         sigmoid = np.where(np.greater_equal(z, 0), 1, power) / (1 + power)

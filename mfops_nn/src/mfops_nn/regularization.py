@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from mfcore import Array, Node, hyperparameter, operation
+from mfcore.errors import NodeUseError
 
 
 def _valid_rate(node: Any, attribute: Any, rate: Any) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-        raise ValueError(f"Dropout: rate must be a number from 0 to below 1, not {rate!r}")
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < 1:
+        raise NodeUseError(f"Dropout: rate must be a number from 0 to below 1, not {rate!r}")
 
 
 @operation
@@ -19,7 +21,7 @@ class Dropout(Node):
     """While training, drop each element with probability ``rate`` and scale up the others.
 
     Inverted dropout (Srivastava et al. 2014): the expected value stays. Outside training
-    the result is ``x`` itself.
+    the result is ``x`` itself, not a copy.
 
     Parameters
     ----------

@@ -1,0 +1,185 @@
+"""A run: the values of every node, and gradients by backpropagation on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfcore.engine import Memory
+from mfcore.errors import GradientError
+from mfcore.node import Array, Constant, Node, NodeLike, as_array
+from mfcore.registry import observers
+
+if TYPE_CHECKING:
+    from mfcore.session import Session
+
+
+class Run:
+    """The results of one run: ``run[node]`` is a value, ``run.gradients[node]`` a gradient.
+
+    Arrays are handed out read-only: a result may share its memory with another.
+    """
+
+    __slots__ = ("_gradients", "memory", "session")
+
+    def __init__(self, session: Session, memory: Memory) -> None:
+        self.session = session
+        self.memory = memory
+        self._gradients: Gradients | None = None
+
+    def __getitem__(self, node: Node | str) -> Array:
+        """Return a node's value.
+
+        Raises
+        ------
+        UnknownNodeError
+            If the graph does not contain the node.
+        """
+        graph = self.session.graph
+        node = graph[node] if isinstance(node, str) else node
+        return read_only(self.memory[graph.position(node)])
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that ran."""
+        return self.session.engine.name
+
+    @property
+    def gradients(self) -> Gradients:
+        """Gradients of the last ``backward``, or, without one, of the graph's only output.
+
+        Others than were asked for are computed when they are looked up.
+        """
+        if self._gradients is None:
+            self._gradients = self.backward()
+        return self._gradients
+
+    def backward(
+        self,
+        of: Node | None = None,
+        *,
+        wrt: Iterable[Node] | None = None,
+        grad: NodeLike | None = None,
+    ) -> Gradients:
+        """Compute gradients by backpropagation. Asking again gives the same again.
+
+        Parameters
+        ----------
+        of : Node, optional
+            The node to differentiate; by default the graph's only output.
+        wrt : iterable of Node, optional
+            Nodes whose gradients are wanted now; by default all parameters, or all inputs
+            where there are no parameters.
+        grad : array_like, optional
+            Gradient with respect to ``of`` itself, of its shape; 1 for a scalar.
+
+        Returns
+        -------
+        Gradients
+            Mapping from node to array of the node's shape.
+
+        Raises
+        ------
+        GradientError
+            If ``of`` is no scalar and no ``grad`` is given, or ``grad`` has another shape.
+        NotDifferentiableError
+            If the gradient has to pass an operation without ``backward``.
+        BackwardError
+            If an operation's ``backward`` raises or breaks the contract.
+        """
+        graph = self.session.graph
+        place = self.session.output_position(of)
+        nodes = tuple(wrt) if wrt is not None else graph.parameters or graph.inputs
+        self._gradients = Gradients(self, place, nodes, grad)
+        return self._gradients
+
+    def _seed(self, place: int, grad: Any) -> Array:
+        value = self.memory[place]
+        dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
+        if grad is None:
+            if value.size != 1:
+                raise GradientError(
+                    f"{self.session.graph.describe(self.session.graph.nodes[place])} has shape "
+                    f"{value.shape}: only a scalar has a gradient by itself. Reduce it (`.sum()`), "
+                    f"or give `grad=`, an array of its shape"
+                )
+            return np.ones(value.shape, dtype)[()]
+        seed = as_array(grad, "grad")
+        if seed.shape != value.shape:
+            raise GradientError(f"grad has shape {seed.shape}, the node has shape {value.shape}")
+        return seed.astype(dtype)[()]
+
+    def propagate(self, place: int, wrt: Sequence[int], grad: Any) -> Memory:
+        """Run backward from one position to others; the program reads the result's gradients."""
+        session = self.session
+        seed = self._seed(place, grad)
+        listening = observers("run")
+        if not listening:
+            return session.program.backward(self.memory, place, wrt, seed)
+        about = {"session": session, "run": self, "phase": "backward", "graph": session.graph}
+        listening.fire("mf_run_start", **about)
+        memory = session.program.backward_observed(self.memory, place, wrt, seed, listening, self)
+        listening.fire("mf_run_finish", **about)
+        return memory
+
+
+class Gradients(Mapping[Node, Array]):
+    """Gradients of one node, by the node they belong to.
+
+    What was not asked for at first is computed when it is looked up.
+    """
+
+    def __init__(self, run: Run, place: int, nodes: tuple[Node, ...], grad: Any) -> None:
+        self._run = run
+        self._place = place
+        self._grad = grad
+        self._nodes: dict[Node, Array] = {}
+        self._compute(nodes)
+
+    def __getitem__(self, node: Node | str) -> Array:
+        if isinstance(node, str):
+            node = self._run.session.graph[node]
+        if node not in self._nodes:
+            self._compute((node,))
+        return self._nodes[node]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __repr__(self) -> str:
+        graph = self._run.session.graph
+        names = ", ".join(graph.name(node) for node in self._nodes)
+        return f"<Gradients of {graph.name(graph.nodes[self._place])} for {names}>"
+
+    def _compute(self, nodes: tuple[Node, ...]) -> None:
+        run = self._run
+        graph = run.session.graph
+        wrt = [graph.position(node) for node in nodes]
+        for node in nodes:
+            if isinstance(node, Constant):
+                raise GradientError(
+                    f"{graph.describe(node)} is a constant; make it an Input or a Parameter "
+                    f"to get its gradient"
+                )
+        memory = run.propagate(self._place, wrt, self._grad)
+        for node, position in zip(nodes, wrt, strict=True):
+            gradient = run.session.program.gradients(memory, [position])[0]
+            if gradient is None:
+                value = run.memory[position]
+                gradient = np.zeros(value.shape, value.dtype if value.dtype.kind == "f" else float)
+            self._nodes[node] = read_only(gradient)
+
+
+def read_only(value: Any) -> Array:
+    """Return a view of an array that cannot be written to."""
+    if not isinstance(value, np.ndarray):
+        scalar: Any = np.asarray(value)[()]  # a NumPy scalar cannot be written to
+        return scalar  # type: ignore[no-any-return]
+    view = value.view()
+    view.flags.writeable = False
+    return view
