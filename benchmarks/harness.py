@@ -126,5 +126,5 @@ def save(name: str, measured: object) -> None:
         "numpy": np.__version__,
         "machine": platform.processor() or platform.machine(),
     }
-    path = RESULTS / f"{name.split()[0]}.json"
+    path = RESULTS / f"{name.split(maxsplit=1)[0]}.json"
     path.write_text(json.dumps({"name": name, "on": about, "measured": measured}, indent=2) + "\n")

@@ -140,5 +140,7 @@ def test_a_declared_requirement_covers_every_import_of_another_pack(
             if name.endswith(".py"):
                 source = archive.read(name).decode()
                 for other in PACKS:
-                    if other != pack and f"import {other}\n" in source or f"from {other}" in source:
+                    if (
+                        other != pack and f"import {other}\n" in source
+                    ) or f"from {other}" in source:
                         assert other == pack or f"Requires_Dist: {other}" in required, (name, other)
