@@ -94,6 +94,9 @@ _BackwardStep: TypeAlias = tuple[
 for each gradient that is wanted: which one, the position of its node, whether to un-broadcast."""
 
 
+_NO_PAIR = "forward must return (value, saved), because backward asks for saved"
+
+
 class ReferenceProgram(Program):
     """A graph as steps over a flat memory.
 
@@ -268,7 +271,10 @@ class ReferenceProgram(Program):
                 if saved is None:
                     memory[result] = call(*gather(memory))
                 else:
-                    memory[result], memory[saved] = call(*gather(memory))
+                    pair = call(*gather(memory))
+                    if type(pair) is not tuple:
+                        raise TypeError(_NO_PAIR)
+                    memory[result], memory[saved] = pair
         except Exception as error:
             raise self._forward_error(result, memory, error) from error
         if not self._verified:
@@ -288,7 +294,10 @@ class ReferenceProgram(Program):
                     if saved is None:
                         memory[i] = call(*gather(memory))
                     else:
-                        memory[i], memory[saved] = call(*gather(memory))
+                        pair = call(*gather(memory))
+                        if type(pair) is not tuple:
+                            raise TypeError(_NO_PAIR)
+                        memory[i], memory[saved] = pair
                 except Exception as error:
                     raise self._forward_error(i, memory, error) from error
                 self._verify(i, memory)
@@ -298,7 +307,7 @@ class ReferenceProgram(Program):
                 graph=graph,
                 node=node,
                 inputs=inputs,
-                value=memory[i],
+                value=_shown(memory[i]),
             )
 
     def backward(self, memory: Memory, of: int, wrt: Iterable[int], seed: Array) -> Memory:
@@ -321,7 +330,11 @@ class ReferenceProgram(Program):
                     if gradient is None:
                         continue
                     value = memory[source]
-                    if gradient.shape != value.shape or gradient.dtype is not value.dtype:
+                    try:
+                        fits = gradient.shape == value.shape and gradient.dtype is value.dtype
+                    except AttributeError:  # a Python number or a list
+                        fits = False
+                    if not fits:
                         gradient = self._fitted(gradient, value, broadcasts, i, k)
                     sofar = memory[count + source]
                     memory[count + source] = gradient if sofar is None else sofar + gradient
@@ -396,7 +409,7 @@ class ReferenceProgram(Program):
             return {}
         names = spec_of(node).input_names(len(node.inputs))
         index = self.graph._index
-        return {n: memory[index[s]] for n, s in zip(names, node.inputs, strict=True)}
+        return {n: _shown(memory[index[s]]) for n, s in zip(names, node.inputs, strict=True)}
 
     def _verify(self, i: int, memory: Memory) -> None:
         if not isinstance(memory[i], (np.ndarray, np.generic)):
@@ -437,6 +450,10 @@ class ReferenceProgram(Program):
         return self.graph.describe(self.graph.nodes[i])
 
     def _forward_error(self, i: int, memory: Memory, error: Exception) -> ForwardError:
+        for source in self.graph.nodes[i].inputs:
+            if source.__operation__ is not None:
+                # An operation that returned no array is at fault, not the one that read it.
+                self._verify(self.graph.position(source), memory)
         inputs = _summary(self._inputs(i, memory))
         return ForwardError(
             f"forward of {self._describe(i)} raised {type(error).__name__}: {error}\n"
@@ -483,6 +500,11 @@ def _gather(slots: Sequence[int]) -> Callable[[Memory], Any]:
     if len(slots) == 1:
         return itemgetter(slice(slots[0], slots[0] + 1))
     return itemgetter(*slots)
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as observers see it: the Python number of a constant as a NumPy scalar."""
+    return np.asarray(value)[()] if type(value) in (bool, int, float) else value
 
 
 def _nothing(_memory: Memory) -> tuple[()]:

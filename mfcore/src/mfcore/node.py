@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mfcore import dispatch
-from mfcore.errors import NodeUseError, type_name
+from mfcore.errors import DefinitionError, NodeUseError, type_name
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -57,12 +57,21 @@ class Node:
     """
 
     name: str | None = attrs.field(default=None, kw_only=True, validator=_valid_name)
-    _code: CodeType = attrs.field(init=False)
+    _code: CodeType | tuple[str, int] = attrs.field(init=False)
     _instruction: int = attrs.field(init=False)
 
     __operation__: ClassVar[OperationSpec | None] = None
 
+    def __init_subclass__(cls) -> None:
+        # A class that changes an operation is none until it is decorated itself: else it
+        # would run with the functions of the class it is derived from.
+        cls.__operation__ = None
+
     def __attrs_post_init__(self) -> None:
+        if self.__operation__ is None and not isinstance(self, (Input, Parameter, Constant)):
+            raise DefinitionError(
+                f"{type(self).__qualname__} is no operation: decorate the class with @operation"
+            )
         # The user's line is found now, cheaply, and turned into a file and number on demand.
         frame = sys._getframe(1)
         while frame.f_code.co_filename.startswith(_INTERNAL_FILES) and frame.f_back is not None:
@@ -77,7 +86,9 @@ class Node:
 
     @property
     def site(self) -> tuple[str, int]:
-        """File and line number of the user's code that built the node."""
+        """File and line number of the code that built the node: nearest outside the core."""
+        if isinstance(self._code, tuple):
+            return self._code
         for start, stop, line in self._code.co_lines():
             if line is not None and start <= self._instruction < stop:
                 return self._code.co_filename, line
@@ -87,6 +98,11 @@ class Node:
     def qualified_name(cls) -> str:
         """The operation's name with its pack in front: ``mfops_nn.Linear``."""
         return f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        # The place of birth goes along as file and line: code objects cannot be pickled.
+        return _restored, (type(self), {**fields, "_code": self.site})
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
@@ -264,6 +280,16 @@ class Node:
     def dot(self, other: NodeLike) -> Node:
         """Matrix product, as ``node @ other``."""
         return dispatch.call(np.matmul, (self, other))
+
+
+def _restored(cls: type[Node], fields: dict[str, Any]) -> Node:
+    """Return the node that ``Node.__reduce__`` took apart."""
+    node = cls.__new__(cls)
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+        _set(node, name, value)
+    return node
 
 
 def describe(node: Node, name: str | None = None) -> str:

@@ -7,11 +7,12 @@ hyperparameters (all others). ``backward`` asks by parameter name for what it ne
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 import typing
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform, overload
 
@@ -25,7 +26,11 @@ T = TypeVar("T", bound=type)
 
 FORWARD_EXTRAS = frozenset({"rng", "training"})
 BACKWARD_EXTRAS = frozenset({"grad", "value", "saved", "wanted", "training"})
-RESERVED = FORWARD_EXTRAS | BACKWARD_EXTRAS | {"name", "inputs", "forward", "backward", "samples"}
+RESERVED = (
+    FORWARD_EXTRAS
+    | BACKWARD_EXTRAS
+    | {"name", "inputs", "forward", "backward", "samples", "site", "qualified_name"}
+)
 
 
 @attrs.frozen
@@ -193,12 +198,41 @@ def apply(operation: type[Node], /, *inputs: Any, **hyperparameters: Any) -> Any
     spec = spec_of(operation)
     if missing := [n for n in spec.forward_asks if n in FORWARD_EXTRAS]:
         raise DefinitionError(f"{spec.name} asks for {missing[0]}: apply it in a graph only")
-    for field in attrs.fields(operation):
-        if field.name in spec.hyperparameters and field.name in spec.forward_asks:
-            hyperparameters.setdefault(field.name, field.default)
+    if unknown := hyperparameters.keys() - set(spec.hyperparameters):
+        raise TypeError(f"{spec.name} has no hyperparameter {', '.join(sorted(unknown))}")
+    given = dict(hyperparameters)
     if spec.variadic:
-        return spec.forward(*inputs, **hyperparameters)
-    return spec.forward(**dict(zip(spec.inputs, inputs, strict=True)), **hyperparameters)
+        fixed = len(spec.inputs) - 1
+        inputs = (*inputs[:fixed], inputs[fixed:])
+    given.update(zip(spec.inputs, inputs, strict=True))
+    star = spec.inputs[-1] if spec.forward.__code__.co_flags & inspect.CO_VARARGS else None
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for name in spec.forward_asks:
+        if name not in given:
+            given[name] = _default(operation, name)
+        if name == star:
+            positional.extend(given[name])
+        elif name in spec.forward_keywords:
+            named[name] = given[name]
+        else:
+            positional.append(given[name])
+    result = spec.forward(*positional, **named)
+    return result[0] if spec.saves else result
+
+
+def _default(operation: type[Node], name: str) -> Any:
+    """Return the default of a hyperparameter.
+
+    Raises
+    ------
+    TypeError
+        If it has none.
+    """
+    default: Any = attrs.fields_dict(operation)[name].default
+    if default is attrs.NOTHING:
+        raise TypeError(f"{operation.__name__} needs its hyperparameter {name}=")
+    return default.factory() if hasattr(default, "factory") else default
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
@@ -220,12 +254,17 @@ def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str
         hints = annotations_of(owner)
         result = []
         for field in fields:
-            if field.name in _NODE_FIELDS:
+            if field.name in _NODE_FIELDS and field.inherited:  # type: ignore[attr-defined]
                 result.append(field)
                 continue
-            if field.name in RESERVED:
+            if field.name in RESERVED or field.name.startswith("_"):
                 raise DefinitionError(f"{where}: a field cannot be called {field.name!r}")
             kind = _input_kind(hints[field.name])
+            if kind is None and _holds_nodes(hints[field.name]):
+                raise DefinitionError(
+                    f"{where}: {field.name} is typed {hints[field.name]}; an input is typed "
+                    f"`Node`, and a last one that takes any number `tuple[Node, ...]`"
+                )
             if kind is None:
                 hyperparameters.append(field.name)
                 validator = field.validator or type_validator(hints[field.name], field.name)
@@ -248,15 +287,20 @@ def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str
     if forward is None:
         raise DefinitionError(f"{where} has no forward")
     fields = {*inputs, *hyperparameters}
-    forward_asks, forward_keywords = asked_names(forward, fields | FORWARD_EXTRAS, where)
+    many = inputs[-1] if variadic else None
+    forward_asks, forward_keywords = asked_names(forward, fields | FORWARD_EXTRAS, where, many)
     backward_asks, backward_keywords = (
-        asked_names(backward, fields | BACKWARD_EXTRAS, where) if backward else ((), frozenset())
+        asked_names(backward, fields | BACKWARD_EXTRAS, where, many)
+        if backward
+        else ((), frozenset())
     )
     summed = frozenset(inputs if broadcasts is True else broadcasts or ())
     if unknown := summed - set(inputs):
         raise DefinitionError(f"{where}: broadcasts names {sorted(unknown)}, which are no inputs")
     if variadic:
         _accept_many(built, inputs)
+    if "__attrs_post_init__" in vars(built):
+        _keep_site(built)
     built.inputs = property(_inputs_getter(inputs, variadic), doc=Node.inputs.__doc__)
     built.__operation__ = OperationSpec(
         name=built.__name__,
@@ -304,9 +348,11 @@ _NODE_FIELDS = frozenset(field.name for field in attrs.fields(Node))
 
 
 def asked_names(
-    function: Any, provided: Iterable[str], where: str
+    function: Any, provided: Iterable[str], where: str, many: str | None = None
 ) -> tuple[tuple[str, ...], frozenset[str]]:
     """Return the parameters of a function, and which of them are keyword-only.
+
+    ``many`` names what may be taken one by one, as ``*terms``.
 
     Raises
     ------
@@ -323,6 +369,10 @@ def asked_names(
         raise DefinitionError(f"{where}: {function.__name__} must ask by name, not with **keywords")
     if code.co_flags & 0x04:
         star = code.co_varnames[count + keywords]
+        if star != many:
+            raise DefinitionError(
+                f"{where}: {function.__name__} takes *{star}, but only a variadic input can be"
+            )
         names = (*names[:count], star, *names[count:])
     provided = set(provided)
     for name in names:
@@ -357,6 +407,19 @@ def _accept_many(cls: Any, inputs: list[str]) -> None:
     cls.__init__ = init
 
 
+def _keep_site(cls: Any) -> None:
+    """Let a class with an ``__attrs_post_init__`` of its own remember where it was built."""
+    own = cls.__attrs_post_init__
+
+    def post_init(self: Any) -> None:
+        Node.__attrs_post_init__(self)
+        own(self)
+        # Again: where ``own`` calls ``super()``, that recorded a line of the operation itself.
+        Node.__attrs_post_init__(self)
+
+    cls.__attrs_post_init__ = post_init
+
+
 def _as_nodes(values: Any) -> tuple[Node, ...]:
     nodes = tuple(as_node(value) for value in values)
     if not nodes:
@@ -373,15 +436,26 @@ def annotations_of(cls: type) -> Mapping[str, Any]:
     for base in reversed(cls.__mro__):
         if base.__module__.startswith("mfcore."):
             continue
-        namespace = vars(sys.modules[base.__module__])
-        for name, hint in vars(base).get("__annotations__", {}).items():
+        namespace = getattr(sys.modules.get(base.__module__), "__dict__", {})
+        for name, hint in _own_annotations(base).items():
+            if isinstance(hint, typing.ForwardRef):
+                hint = hint.__forward_arg__
             if isinstance(hint, str):
                 try:
                     hint = eval(hint, namespace, {base.__name__: base})
-                except (NameError, AttributeError):
+                except Exception:  # whatever an expression may raise: it is only a hint
                     pass
             hints[name] = hint
     return hints
+
+
+def _own_annotations(cls: type) -> Mapping[str, Any]:
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format, get_annotations
+
+        return get_annotations(cls, format=Format.FORWARDREF)
+    own: Mapping[str, Any] = vars(cls).get("__annotations__", {})
+    return own
 
 
 def _input_kind(hint: Any) -> str | None:
@@ -396,6 +470,16 @@ def _input_kind(hint: Any) -> str | None:
         if text.startswith("tuple[") and text.endswith("Node,...]"):
             return "variadic"
     return None
+
+
+def _holds_nodes(hint: Any) -> bool:
+    """Whether an annotation that is no input's speaks of nodes: ``Node | None``, ``list[Node]``."""
+    if isinstance(hint, type) and not typing.get_origin(hint):
+        return issubclass(hint, Node)
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType, list, tuple, Sequence, Iterable):
+        return any(_holds_nodes(part) for part in typing.get_args(hint))
+    return False
 
 
 def type_validator(hint: Any, name: str) -> Callable[[Any, Any, Any], None] | None:
@@ -430,4 +514,10 @@ def _accepted_types(hint: Any) -> tuple[type, ...] | None:
             return None
         return tuple(cls for part in parts if part is not None for cls in part)
     origin = typing.get_origin(hint) or hint
-    return (origin,) if isinstance(origin, type) and origin is not object else None
+    if not isinstance(origin, type) or origin is object:
+        return None
+    try:
+        isinstance(None, origin)
+    except TypeError:  # Any, and protocols that cannot be checked at run time
+        return None
+    return (origin,)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, dataclass_transform, runti
 
 import attrs
 
-from mfcore.errors import DefinitionError
+from mfcore.errors import DefinitionError, ExecutionError, type_name
 from mfcore.node import Array
 from mfcore.operation import (
     annotations_of,
@@ -100,12 +100,13 @@ class Updates:
 
     def __init__(self, optimizer: Any, parameters: Sequence[Array]) -> None:
         self.optimizer = optimizer
+        self.steps = 0
         self._spec = spec = optimizer_spec(optimizer)
         self.states = [spec.initial_state(optimizer, parameter) for parameter in parameters]
         self._update = None if spec.changes(optimizer) else spec.updater(optimizer, 0)
 
     def apply(
-        self, parameters: Sequence[Array], gradients: Sequence[Array | None], step: int
+        self, parameters: Sequence[Array], gradients: Sequence[Array | None]
     ) -> list[Array]:
         """Return the parameters after an update; one without gradient stays as it is.
 
@@ -113,19 +114,41 @@ class Updates:
         ----------
         parameters, gradients : sequence of array
             In the same order, of the same shapes.
-        step : int
-            Number of steps done before, from 0.
         """
-        update = self._update or self._spec.updater(self.optimizer, step)
+        update = self._update or self._spec.updater(self.optimizer, self.steps)
         pairs = zip(parameters, gradients, strict=True)
         if self._spec.init is None:
-            return [p if g is None else update(p, g) for p, g in pairs]
+            values = [p if g is None else self._fitted(update(p, g), p) for p, g in pairs]
+            self.steps += 1
+            return values
         updated = [
-            (p, state) if g is None else update(p, g, state)
+            (p, state) if g is None else self._pair(update(p, g, state))
             for (p, g), state in zip(pairs, self.states, strict=True)
         ]
+        values = [self._fitted(new, old) for (new, _), old in zip(updated, parameters, strict=True)]
         self.states = [state for _, state in updated]
-        return [parameter for parameter, _ in updated]
+        self.steps += 1
+        return values
+
+    def _pair(self, updated: Any) -> tuple[Array, OptimizerState]:
+        if type(updated) is not tuple or len(updated) != 2:
+            raise ExecutionError(
+                f"update of {self._spec.name} must return (parameter, state), "
+                f"because it asks for state; it returned {type_name(updated)}"
+            )
+        return updated
+
+    def _fitted(self, new: Any, old: Array) -> Array:
+        """Return an updated parameter in the dtype that it had: a schedule must not widen it."""
+        try:
+            if new.shape == old.shape:
+                return new if new.dtype is old.dtype else new.astype(old.dtype)  # type: ignore[no-any-return]
+            returned = f"shape {new.shape}"
+        except AttributeError:
+            returned = type_name(new)
+        raise ExecutionError(
+            f"update of {self._spec.name} returned {returned} for a parameter of shape {old.shape}"
+        )
 
 
 @dataclass_transform(
@@ -202,7 +225,9 @@ def optimizer_spec(optimizer: Any) -> OptimizerSpec:
     DefinitionError
         If it is no optimizer.
     """
-    spec = getattr(optimizer, "__optimizer__", None)
+    cls = optimizer if isinstance(optimizer, type) else type(optimizer)
+    # Its own, not an inherited one: a class that changes an optimizer is decorated again.
+    spec = vars(cls).get("__optimizer__")
     if not isinstance(spec, OptimizerSpec):
         raise DefinitionError(f"{optimizer!r} is no optimizer: its class lacks @optimizer")
     return spec

@@ -139,6 +139,7 @@ class Registry:
         self._entry_points = entry_points or _installed
         self._packs: dict[str, Pack] = {}
         self._scanned = False
+        self._loading: set[str] = set()
         self._all_loaded = False
         self._functions: dict[Any, type[Node]] | None = None
         self.listening: dict[str, Observer] = {}
@@ -190,10 +191,7 @@ class Registry:
             for pack in self._packs.values():
                 if _normal(name) in (_normal(pack.name), _normal(pack.distribution)):
                     pack.status, pack.reason = "disabled", "disabled in code"
-                    self.listening.pop(pack.name, None)
-                    if self.plugins.has_plugin(pack.name):
-                        self.plugins.unregister(name=pack.name)
-            self._functions = None
+                    self._withdraw(pack)
 
     # Look-ups
 
@@ -236,9 +234,19 @@ class Registry:
         }
 
     def commands(self) -> list[Any]:
-        """Return the command-line commands of all enabled packs."""
-        self._load_all()
-        return [command for commands in self.plugins.hook.mf_commands() for command in commands]
+        """Return the command-line commands of all enabled packs; one that fails is quarantined."""
+        commands: list[Any] = []
+        for pack in self.load():
+            if pack.status == "loaded":
+                others = [
+                    plugin for name, plugin in self.plugins.list_name_plugin() if name != pack.name
+                ]
+                hook = self.plugins.subset_hook_caller("mf_commands", others)
+                try:
+                    commands += [command for returned in hook() for command in returned]
+                except (Exception, SystemExit) as error:
+                    self._quarantine(pack, error)
+        return commands
 
     def operation_for(self, function: Callable[..., Any]) -> type[Node] | None:
         """Return the operation declared for a NumPy function, ``None`` where there is none.
@@ -287,13 +295,24 @@ class Registry:
         with self._lock:
             if self._scanned or not self._autoload:
                 return
-            self._scanned = True
             by_name: dict[str, list[EntryPoint]] = {}
             for entry_point in self._entry_points():
                 by_name.setdefault(entry_point.name, []).append(entry_point)
+            found: dict[str, Pack] = {}
             for name in sorted(by_name):
-                if name not in self._packs:
-                    self._packs[name] = self._found(name, by_name[name])
+                pack = self._found(name, by_name[name])
+                if name in self._packs:
+                    # What was registered in code stays; the installed namesake is not hidden.
+                    pack.status = "conflict"
+                    pack.reason = (
+                        f"a pack named {name!r} is there already ({self._packs[name].origin})"
+                    )
+                    name = f"{name} of {pack.distribution}"
+                if self.strict and pack.status in ("conflict", "incompatible"):
+                    raise PackError(f"pack {pack.name}: {pack.reason}")
+                found[name] = pack
+            self._packs.update(found)
+            self._scanned = True
 
     def _found(self, name: str, entry_points: list[EntryPoint]) -> Pack:
         origins = sorted(
@@ -310,8 +329,6 @@ class Registry:
             pack.reason = f"several distributions provide a pack named {name!r}: {listed}"
         elif problem := _api_problem(first):
             pack.status, pack.reason = "incompatible", problem
-        if self.strict and pack.status in ("conflict", "incompatible"):
-            raise PackError(f"pack {name}: {pack.reason}")
         return pack
 
     def _load_all(self) -> None:
@@ -320,37 +337,53 @@ class Registry:
             if self._all_loaded:
                 return
             for pack in self.packs():
-                if pack.status == "found":
+                if pack.status == "found" and pack.name not in self._loading:
                     self._load(pack)
             self._all_loaded = True
 
     def _load(self, pack: Pack) -> bool:
         """Import a pack and collect what it provides: all of it, or nothing."""
         assert pack._load is not None
+        # A module that uses NumPy on nodes while it is imported looks things up meanwhile.
+        self._loading.add(pack.name)
         try:
             plugin = pack._load()
             provides = _collect(plugin, pack.name)
             observer = Observer(plugin, f"of the pack {pack.name}")
+            self.plugins.register(plugin, pack.name)
         except (Exception, SystemExit) as error:
-            pack.status = "quarantined"
-            pack.reason = f"{type_name(error)}: {error}"
-            pack.traceback = "".join(traceback.format_exception(error))
-            if self.strict:
-                raise PackError(f"pack {pack.name} ({pack.origin}): {pack.reason}") from error
-            if pack.distribution:
-                warnings.warn(
-                    f"pack {pack.name} ({pack.origin}) was quarantined: {pack.reason} "
-                    f"(`miniflow packs` shows its traceback)",
-                    QuarantineWarning,
-                    stacklevel=2,
-                )
+            self._quarantine(pack, error)
             return False
-        self.plugins.register(plugin, pack.name)
+        finally:
+            self._loading.discard(pack.name)
+            self._functions = None
         if any(not observer.listens.isdisjoint(hooks) for hooks in RUN_HOOKS.values()):
             self.listening[pack.name] = observer
         pack.provides = provides
         pack.status = "loaded"
         return True
+
+    def _quarantine(self, pack: Pack, error: BaseException) -> None:
+        """Leave a pack out, whole, and keep its traceback."""
+        pack.status = "quarantined"
+        pack.reason = f"{type_name(error)}: {error}"
+        pack.traceback = "".join(traceback.format_exception(error))
+        self._withdraw(pack)
+        if self.strict:
+            raise PackError(f"pack {pack.name} ({pack.origin}): {pack.reason}") from error
+        if pack.distribution:
+            warnings.warn(
+                f"pack {pack.name} ({pack.origin}) was quarantined: {pack.reason} "
+                f"(`miniflow packs` shows its traceback)",
+                QuarantineWarning,
+                stacklevel=2,
+            )
+
+    def _withdraw(self, pack: Pack) -> None:
+        self.listening.pop(pack.name, None)
+        if self.plugins.has_plugin(pack.name):
+            self.plugins.unregister(name=pack.name)
+        self._functions = None
 
     def _find(self, kind: str, name: str) -> Any:
         qualifier, _, short = name.rpartition(".")
@@ -359,7 +392,7 @@ class Registry:
             pack = self._packs.get(qualifier)
             if pack is not None and pack.status == "found":
                 with self._lock:
-                    if pack.status == "found":
+                    if pack.status == "found" and pack.name not in self._loading:
                         self._load(pack)
             if pack is None or pack.status != "loaded" or short not in pack.provides[kind]:
                 raise self._unknown(kind, name, pack)
@@ -437,10 +470,10 @@ def _check_provided(kind: str, cls: Any, name: str) -> None:
         right = isinstance(cls, type) and issubclass(cls, Node) and cls.__operation__ is not None
         what = "a class decorated with @operation"
     elif kind == "optimizer":
-        right = isinstance(cls, type) and hasattr(cls, "__optimizer__")
+        right = isinstance(cls, type) and "__optimizer__" in vars(cls)
         what = "a class decorated with @optimizer"
     elif kind == "engine":
-        right = isinstance(cls, type) and issubclass(cls, Engine) and bool(cls.name)
+        right = isinstance(cls, type) and issubclass(cls, Engine) and bool(getattr(cls, "name", ""))
         what = "a subclass of mfcore.Engine with a name"
     else:
         right = isinstance(cls, type) and isinstance(getattr(cls, "name", None), str)
@@ -467,7 +500,12 @@ def _api_problem(entry_point: EntryPoint) -> str:
     from mfcore import __version__
 
     for requirement in (entry_point.dist.requires if entry_point.dist else None) or []:
-        match = re.match(r"\s*mfcore(?![\w.-])\s*(?:\[[^]]*\])?\s*\(?([^;)]*)", requirement)
+        requirement, _, marker = requirement.partition(";")
+        if re.search(r"\bextra\b", marker):
+            continue  # asked for by an optional part of the distribution only
+        match = re.match(
+            r"\s*mfcore(?![\w.-])\s*(?:\[[^]]*\])?\s*\(?([^)]*)", requirement, re.IGNORECASE
+        )
         if match and not version_in_range(__version__, match[1]):
             return f"it was made for mfcore {match[1].strip()}, and this is mfcore {__version__}"
     return ""
@@ -480,7 +518,7 @@ def version_in_range(version: str, specifiers: str) -> bool:
     """
     have = _release(version)
     for specifier in filter(None, (part.strip() for part in specifiers.split(","))):
-        match = re.match(r"(~=|===?|!=|<=|>=|<|>)\s*v?([\d.]+)(\.\*)?", specifier)
+        match = re.match(r"(~=|===?|!=|<=|>=|<|>)\s*v?(\d+(?:\.\d+)*)(\.\*)?", specifier)
         if match is None:
             continue
         operator, text, wildcard = match.groups()

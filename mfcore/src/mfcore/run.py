@@ -96,7 +96,7 @@ class Run:
         return self._gradients
 
     def _seed(self, place: int, grad: Any) -> Array:
-        value = self.memory[place]
+        value = np.asarray(self.memory[place])
         dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
         if grad is None:
             if value.size != 1:

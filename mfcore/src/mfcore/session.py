@@ -10,12 +10,14 @@ import numpy as np
 from mfcore.engine import Engine, Memory, Program
 from mfcore.errors import (
     FeedDtypeError,
+    FeedError,
     FeedShapeError,
     GradientError,
     MissingFeedError,
     NodeUseError,
     UnknownFeedError,
     UnknownNodeError,
+    type_name,
 )
 from mfcore.graph import Graph, _some
 from mfcore.node import Array, Input, Node, Parameter, as_array, describe
@@ -152,7 +154,7 @@ class Session:
             If an operation raises.
         """
         memory = self.program.new_memory(self.rng, training)
-        self._feed(memory, feeds or {})
+        self._feed(memory, {} if feeds is None else feeds)
         for place, value in zip(self._places, self._values, strict=True):
             memory[place] = value
         run = Run(self, memory)
@@ -188,12 +190,14 @@ class Session:
         run = self.run(feeds, training=True)
         place = self.output_position(cost)
         memory = run.propagate(place, self._places, None)
-        if self._updates is None or self._updates.optimizer is not optimizer:
-            self._updates = Updates(optimizer, self._values)
+        updates = self._updates
+        if updates is None or updates.optimizer is not optimizer:
+            updates = Updates(optimizer, self._values)
         gradients = self.program.gradients(memory, self._places)
-        self._values = self._updates.apply(self._values, gradients, self.steps)
+        self._values = updates.apply(self._values, gradients)
+        self._updates = updates
         self.steps += 1
-        loss = float(run.memory[place])
+        loss = float(run.memory[place].item())
         if listening:
             listening.fire("mf_step_finish", session=self, step=self.steps, loss=loss)
         return loss
@@ -205,7 +209,7 @@ class Session:
                 if not free or type(value) is not np.ndarray or value.dtype.kind not in "fiub":
                     value = self._fitted_feed(node, value)
                 memory[place] = value
-        except KeyError:
+        except (KeyError, TypeError, IndexError):
             self._feed_by_name(memory, feeds)
             return
         if len(feeds) != len(self._feeding):
@@ -214,6 +218,11 @@ class Session:
     def _feed_by_name(self, memory: Memory, feeds: Feeds) -> None:
         """The careful way to feed: resolves names, and finds the error where there is one."""
         graph = self.graph
+        if not isinstance(feeds, Mapping):
+            raise FeedError(
+                f"feeds are a mapping from inputs, or their names, to values, "
+                f"not {type_name(feeds)}"
+            )
         by_node: dict[Node, Any] = {}
         for key, value in feeds.items():
             if isinstance(key, str):

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mfcore import Array, Node, apply, hyperparameter, operation
-from mfcore.errors import NodeUseError
+from mfcore import Array, Node, apply, errors, hyperparameter, operation
 from mfops_basic.shape import Shape, as_shape
 
 
@@ -24,7 +23,7 @@ def _as_index_part(part: Any) -> Any:
         return part
     array = np.array(part)
     if array.dtype.kind not in "iub" and array.size:
-        raise NodeUseError(
+        raise errors.NodeUseError(
             f"an index holds integers, slices, `...`, None and integer or bool arrays, not {part!r}"
         )
     if array.ndim == 0 and array.dtype.kind != "b":

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from mfcore import Array, Node, hyperparameter, operation
-from mfcore.errors import NodeUseError
+from mfcore import Array, Node, errors, hyperparameter, operation
 
 if TYPE_CHECKING:
     from mfcore import NodeLike
@@ -31,7 +30,9 @@ def as_shape(shape: Any, what: str = "a shape") -> Shape:
     try:
         return tuple(operator.index(size) for size in sizes)
     except TypeError:
-        raise NodeUseError(f"{what} is an integer or a tuple of them, not {shape!r}") from None
+        raise errors.NodeUseError(
+            f"{what} is an integer or a tuple of them, not {shape!r}"
+        ) from None
 
 
 def _as_axes(axes: Any) -> Shape | None:

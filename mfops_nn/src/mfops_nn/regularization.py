@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from mfcore import Array, Node, hyperparameter, operation
-from mfcore.errors import NodeUseError
+from mfcore import Array, Node, errors, hyperparameter, operation
 
 
-def _valid_rate(node: Any, attribute: Any, rate: Any) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < 1:
-        raise NodeUseError(f"Dropout: rate must be a number from 0 to below 1, not {rate!r}")
+def _valid_rate(_node: Any, _attribute: Any, rate: Any) -> None:
+    if (
+        isinstance(rate, bool)
+        or not isinstance(rate, (int, float, np.floating))
+        or not 0 <= rate < 1
+    ):
+        raise errors.NodeUseError(f"Dropout: rate must be a number from 0 to below 1, not {rate!r}")
 
 
 @operation

@@ -62,3 +62,16 @@ def count_from(least: int) -> Validator:
             )
 
     return validate
+
+
+def one_of(*choices: str) -> Validator:
+    """Return a validator: one of these words."""
+
+    def validate(owner: Any, attribute: Any, value: Any) -> None:
+        if value not in choices:
+            raise HyperparameterError(
+                f"{type(owner).__name__}: {attribute.name} must be "
+                f"{' or '.join(map(repr, choices))}, not {value!r}"
+            )
+
+    return validate

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, as a class for ``fit`` and as one function for loops of one's own."""
+"""Stochastic gradient descent: a class for ``fit``, and one function for loops of your own."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ def format_array(value: object, *, limit: int = LIMIT, precision: int = PRECISIO
 
     Examples
     --------
-    >>> print(format_array([[-11.0, 2.5], [0.000123394576, 7.0]]))
-    [[        -11 2.5]
-     [0.000123395   7]]
+    >>> print(format_array([[-11.0, 7.0], [0.98201379, 2.5]]))
+    [[-11        7  ]
+     [  0.982014 2.5]]
     >>> format_array(np.arange(600.0).reshape(200, 3))
     'float64[200, 3] min 0 max 599 mean 299.5'
     """
@@ -85,20 +85,30 @@ def _kind(array: NDArray[Any]) -> str:
 def _in_full(array: NDArray[Any], precision: int) -> str:
     texts = [_number(value, precision) for value in array.reshape(-1)]
     columns = array.shape[-1]
-    widths = [max(map(len, texts[column::columns])) for column in range(columns)]
-    if sum(widths) + columns > WIDTH:  # rows are wrapped, so all columns get one width
-        widths = [max(widths)] * columns
-    padded = [text.rjust(widths[i % columns]) for i, text in enumerate(texts)]
-    return _nested(padded, array.shape, 1)
+    by_column = [_aligned(texts[column::columns]) for column in range(columns)]
+    if sum(len(column[0]) + 1 for column in by_column) > WIDTH:
+        # Rows will be wrapped, so that all columns stand above each other: one width for all.
+        texts = _aligned(texts)
+        by_column = [texts[column::columns] for column in range(columns)]
+    return _nested([text for row in zip(*by_column) for text in row], array.shape, 1)
+
+
+def _aligned(texts: Sequence[str]) -> list[str]:
+    """Pad the texts of numbers so that their decimal points stand above each other."""
+    places = [min(text.find(mark) % (len(text) + 1) for mark in ".e") for text in texts]
+    before = max(places)
+    shifted = [" " * (before - place) + text for text, place in zip(texts, places)]
+    width = max(map(len, shifted))
+    return [text.ljust(width) for text in shifted]
 
 
 def _nested(texts: Sequence[str], shape: tuple[int, ...], depth: int) -> str:
     """Join the texts of elements, in order, as nested lists ``depth`` brackets deep."""
     indent = "\n" + " " * depth
     if len(shape) == 1:
-        fitting = max(1, (WIDTH + 1) // (len(texts[0]) + 1)) if shape[0] else 1
-        if sum(map(len, texts)) + len(texts) <= WIDTH:
-            fitting = len(texts)
+        fitting = len(texts)
+        if sum(map(len, texts)) + len(texts) > WIDTH:
+            fitting = max(1, WIDTH // (len(texts[0]) + 1))
         lines = [" ".join(texts[i : i + fitting]) for i in range(0, len(texts), fitting)]
         return f"[{indent.join(lines)}]"
     size = len(texts) // shape[0]
@@ -138,6 +148,5 @@ def _mean(array: NDArray[Any], least: float, most: float) -> float:
     scale = max(abs(least), abs(most))
     if scale == 0:
         return 0.0
-    # A tiny scale would overflow as a divisor's reciprocal never does: it divides directly.
     share = float(np.mean(array.astype(np.float64) / scale))
     return 0.0 if abs(share) < 1e-12 else share * scale

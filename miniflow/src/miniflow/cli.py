@@ -1,4 +1,4 @@
-"""The command line ``miniflow``: train a network, list packs and operations, run packs' commands."""
+"""The command line ``miniflow``: train, list packs and operations, run packs' commands."""
 
 from __future__ import annotations
 
@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mfcore as mf
-from mfcore.errors import (
-    DataError,
-    DefinitionError,
-    MiniFlowError,
-    MiniFlowWarning,
-    QuarantineWarning,
-    RegistryError,
-)
+from mfcore.errors import ExecutionError, MiniFlowError, MiniFlowWarning, QuarantineWarning
+from miniflow import __version__
 
 if TYPE_CHECKING:
     from mfoptim import History
@@ -51,11 +45,9 @@ class FrontDoor(click.Group):
             try:
                 return super().invoke(ctx)
             except MiniFlowError as error:
-                failure = click.ClickException(str(error))
-                # 2 is for what was given wrongly, as for click's own errors; 1 is for failing.
-                if isinstance(error, (DataError, DefinitionError, RegistryError)):
-                    failure.exit_code = 2
-                raise failure from error
+                click.echo(f"Error: {error}", err=True)
+                # As for click's own errors: 2 for what was given wrongly, 1 for failing later.
+                ctx.exit(1 if isinstance(error, ExecutionError) else 2)
             except KeyboardInterrupt:
                 click.echo("interrupted", err=True)
                 ctx.exit(INTERRUPTED)
@@ -90,19 +82,11 @@ def _warnings_as_messages() -> Iterator[None]:
         yield
 
 
-def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        import miniflow
-
-        click.echo(f"miniflow {miniflow.__version__}, mfcore {mf.__version__}")
-        ctx.exit()
-
-
 @click.group(
     cls=FrontDoor,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
+@click.version_option(__version__, prog_name="miniflow")
 def main() -> None:
     """MiniFlow: computation graphs on NumPy, made of plugins."""
 
@@ -110,9 +94,7 @@ def main() -> None:
 # Training
 
 
-def _sizes(
-    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[int, ...]:
+def _sizes(values: tuple[str, ...]) -> tuple[int, ...]:
     """Read the sizes of hidden layers: ``20,10``, or several options, or ``none``."""
     sizes = []
     for part in ",".join(values).split(","):
@@ -120,20 +102,20 @@ def _sizes(
         if text.lower() in ("none", "0") and len(values) == 1 and "," not in values[0]:
             return ()
         if not (text.isascii() and text.isdigit()) or int(text) == 0:
-            raise click.BadParameter(f"{text!r} is no size: give 10, or 20,10, or none")
+            raise click.BadParameter(
+                f"{text!r} is no size: give 10, or 20,10, or none", param_hint="--hidden"
+            )
         sizes.append(int(text))
     return tuple(sizes)
 
 
-def _settings(
-    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, Any]:
+def _settings(values: tuple[str, ...]) -> dict[str, Any]:
     """Read ``name=value`` pairs; a value is a Python literal, or else text."""
     settings = {}
     for pair in values:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
-            raise click.BadParameter(f"{pair!r} is not of the form name=value")
+            raise click.BadParameter(f"{pair!r} is not of the form name=value", param_hint="--set")
         try:
             value = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError):
@@ -142,22 +124,19 @@ def _settings(
     return settings
 
 
-def _plot_path(
-    ctx: click.Context, parameter: click.Parameter, value: str | None
-) -> Path | None:
-    """Check before training that the plot can be saved after it."""
-    return None if value is None else _writable_plot(Path(value))
-
-
 def _writable_plot(path: Path) -> Path:
+    """Check before training that the plot can be saved after it."""
+    problem = ""
     if path.suffix.lower() not in PLOT_FORMATS:
-        raise click.BadParameter(f"{path}: the name must end in {', '.join(PLOT_FORMATS)}")
-    if path.is_dir():
-        raise click.BadParameter(f"{path} is a folder")
-    if not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {path.parent}")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise click.BadParameter(f"{path} cannot be written")
+        problem = f"the name must end in {', '.join(PLOT_FORMATS)}"
+    elif path.is_dir():
+        problem = "it is a folder"
+    elif not path.parent.is_dir():
+        problem = f"there is no folder {path.parent}"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        problem = "it cannot be written"
+    if problem:
+        raise click.BadParameter(f"{path}: {problem}", param_hint="--plot")
     return path
 
 
@@ -168,11 +147,9 @@ def _writable_plot(path: Path) -> Path:
 @click.option(
     "--hidden",
     multiple=True,
-    default=("10",),
-    show_default="10",
-    callback=_sizes,
+    default=["10"],
     metavar="SIZES",
-    help="Sizes of the hidden layers: 10, or 20,10, or none.",
+    help="Sizes of the hidden layers: 10, or 20,10, or none.  [default: 10]",
 )
 @click.option(
     "--activation",
@@ -190,7 +167,6 @@ def _writable_plot(path: Path) -> Path:
     "--set",
     "settings",
     multiple=True,
-    callback=_settings,
     metavar="NAME=VALUE",
     help="Any hyperparameter of the optimizer; repeatable.",
 )
@@ -236,7 +212,6 @@ def _writable_plot(path: Path) -> Path:
 )
 @click.option(
     "--plot",
-    callback=_plot_path,
     metavar="PATH",
     help="Where to save the loss curve.  [default: DATA_loss.png here]",
 )
@@ -244,19 +219,20 @@ def _writable_plot(path: Path) -> Path:
 @click.pass_context
 def train(
     ctx: click.Context,
+    /,
     data: str,
     target: str | None,
     drop: tuple[str, ...],
-    hidden: tuple[int, ...],
+    hidden: tuple[str, ...],
     activation: str,
     optimizer: str,
     learning_rate: float | None,
     momentum: float | None,
-    settings: dict[str, Any],
+    settings: tuple[str, ...],
     standardise: bool,
     standardise_target: bool | None,
     trace: str | None,
-    plot: Path | None,
+    plot: str | None,
     no_plot: bool,
     **options: Any,
 ) -> None:
@@ -273,35 +249,39 @@ def train(
     if standardise_target is None:
         standardise_target = data != "boston"
     given = {"learning_rate": learning_rate, "momentum": momentum}
-    settings = {**{k: v for k, v in given.items() if v is not None}, **settings}
-    rule = training.make_optimizer(training.resolve("optimizer", optimizer), settings)
-    activation = training.resolve("operation", activation)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen.update(_settings(settings))
+    rule = training.make_optimizer(training.resolve("optimizer", optimizer), chosen)
+    sizes = _sizes(hidden)
+    activation = training.resolve("operation", activation, training.is_activation)
     options["engine"] = training.resolve("engine", options["engine"])
     if trace is not None:
         trace = training.resolve("tracer", trace)
-    if not no_plot and plot is None:
-        plot = _writable_plot(Path(f"{dataset.name}_loss.png"))
+    picture = None if no_plot else _writable_plot(Path(plot or f"{dataset.name}_loss.png"))
 
     X = training.standardised(dataset.X) if standardise else dataset.X
     mean, unit = training.mean_and_deviation(dataset.y) if standardise_target else (0.0, 1.0)
     y = (dataset.y - mean) / unit
 
-    from miniflow.reporting import ProgressBar
+    from miniflow.reporting import ProgressBar, show_facts
 
     with ExitStack() as stack:
-        callbacks: list[Any] = []
         if trace is not None:
             stack.enter_context(mf.tracing(trace))
-        else:
-            bar = ProgressBar(options["epochs"])
-            stack.callback(bar.close)
-            callbacks.append(bar)
-        network = training.build_network(len(dataset.features), hidden, activation, options["seed"])
+        progress = stack.enter_context(ProgressBar(options["epochs"], shown=trace is None))
+        network = training.build_network(len(dataset.features), sizes, activation, options["seed"])
         _announce(dataset, network, rule, options, standardise, bool(standardise_target))
-        history = training.train(network, X, y, rule, callbacks=callbacks, **options)
+        history = training.train(network, X, y, rule, callbacks=[progress], **options)
 
-    loss = training.mean_squared_error(history, network, X, y)
-    _report(dataset, history, loss, float(unit), None if no_plot else plot)
+    loss = training.mean_squared_error(history, network, X, y) * float(unit) ** 2
+    click.echo(f"\n{history.table()}")
+    if standardise_target:
+        click.echo("(losses of the standardised target: in units of its variance)")
+    click.echo()
+    facts = _results(dataset, loss, history, progress.steps)
+    if picture is not None:
+        facts["loss curve"] = str(history.plot(picture))
+    show_facts(facts)
     if history.problems:
         for problem in first_non_finite(dataset) or history.problems:
             click.echo(f"warning: {problem}", err=True)
@@ -321,6 +301,7 @@ def _announce(
     standardise_target: bool,
 ) -> None:
     from miniflow.reporting import show_facts
+    from miniflow.train import describe
 
     how = "drawn with replacement" if options["sampling"] == "resample" else "of shuffled rows"
     scaled = [
@@ -334,33 +315,32 @@ def _announce(
             "data": f"{data.name}: {len(data.y)} rows, {len(data.features)} features, "
             f"target {data.target}; {' and '.join(scaled) or 'nothing'} standardised",
             "network": f"{network.layers}, {network.parameters} parameters",
-            "optimizer": repr(rule),
+            "optimizer": describe(rule),
             "training": f"{options['epochs']} epochs, batches of {options['batch_size']} {how}, "
             f"seed {options['seed']}, engine {options['engine']}",
         }
     )
-    click.echo()
     sys.stdout.flush()  # before the progress, which goes to the other stream
 
 
-def _report(data: Dataset, history: History, loss: float, unit: float, plot: Path | None) -> None:
+def _results(data: Dataset, loss: float, history: History, steps: int) -> dict[str, str]:
     import numpy as np
 
-    from miniflow.reporting import show_facts, time_per_step
+    from miniflow.reporting import time_per_step
 
-    click.echo()
-    click.echo(history.table())
-    click.echo()
-    error = f"{loss * unit * unit:.4g} on all {len(data.y)} rows"
+    error = f"{loss:.4g} on all {len(data.y)} rows"
     variance = float(np.var(data.y))
     if np.isfinite(loss) and variance > 0:
-        share = 1 - loss * unit * unit / variance
-        error += f" ({share:.1%} of the variance of {data.target} explained)"
-    facts = {"mean squared error": error, "time per step": time_per_step(history)}
-    if plot is not None:
-        history.plot(plot)
-        facts["loss curve"] = str(plot)
-    show_facts(facts)
+        share = 1 - loss / variance
+        error += (
+            f" ({share:.1%} of the variance of {data.target} explained)"
+            if share > 0
+            else f" (worse than always answering the mean of {data.target})"
+        )
+    return {
+        "mean squared error": error,
+        "time per step": time_per_step(steps, sum(history.seconds)),
+    }
 
 
 # Looking around

@@ -114,8 +114,8 @@ def load(source: str, *, target: str | None = None, drop: Iterable[str] = ()) ->
     elif not Path(source).exists():
         close = difflib.get_close_matches(source, BUNDLED, n=1)
         raise DataError(
-            f"there is no file {source!r}, and no data set of that name; "
-            + (f"did you mean {close[0]}? " if close else "")
+            f"there is no file {source!r}, and no data set of that name"
+            + (f"; did you mean {close[0]}? " if close else ". ")
             + f"Give {', '.join(BUNDLED)} or the path of a CSV file."
         )
     else:
@@ -124,13 +124,13 @@ def load(source: str, *, target: str | None = None, drop: Iterable[str] = ()) ->
 
 
 def first_non_finite(data: Dataset) -> list[str]:
-    """Say for each column that holds NaN or inf how many, and where the first one is."""
+    """Say for each column that holds NaN or inf in how many rows, and where first."""
     found = []
     for name, values in [*zip(data.features, data.X.T, strict=True), (data.target, data.y)]:
         rows = np.flatnonzero(~np.isfinite(values))
         if rows.size:
             found.append(
-                f"column {name} holds {rows.size} of NaN or inf, the first is "
+                f"column {name} holds NaN or inf in {rows.size} of {len(values)} rows, first "
                 f"{values[rows[0]]} in line {data.lines[rows[0]]}"
             )
     return found

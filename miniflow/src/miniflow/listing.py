@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import click
@@ -43,7 +43,7 @@ def pack_commands(
     for hook in registry.plugins.hook.mf_commands.get_hookimpls():
         pack = hook.plugin_name
         try:
-            given = list(hook.function())
+            given: list[Any] = list(cast(Any, hook.function)())
         except Exception as error:
             faults.append(f"pack {pack}: its commands are skipped: {type_name(error)}: {error}")
             continue
@@ -159,14 +159,20 @@ def show_operations(registry: Registry) -> None:
     table.add_column("operation", overflow="fold", ratio=3)
     table.add_column("pack", no_wrap=True)
     table.add_column("gradient", no_wrap=True)
+    out = console()
+    roomy = out.width >= 100
+    if roomy:
+        table.add_column("what it is", ratio=4)
     for qualified, operation in operations.items():
         pack = qualified.rpartition(".")[0]
         name, _, rest = signature(operation).partition("(")
         label = Text(name, style="bold")
         label.append(f"({rest}", style="not bold")
         has = mf.spec_of(operation).backward is not None
-        table.add_row(label, Text(pack), Text("yes" if has else "no"))
-    out = console()
+        row = [label, Text(pack), Text("yes" if has else "no")]
+        if roomy:
+            row.append(Text((inspect.getdoc(operation) or "").partition("\n\n")[0]))
+        table.add_row(*row)
     out.print(table)
     out.print(Text(f"\n{len(operations)} operations; miniflow ops NAME tells all about one"))
 
@@ -206,11 +212,7 @@ def show_operation(registry: Registry, name: str) -> None:
     for function in (spec.forward, spec.backward):
         if function is not None and (source := _source(function)):
             out.print()
-            out.print(
-                Syntax(source, "python", theme="ansi_dark", background_color="default")
-                if out.color_system
-                else Text(source)
-            )
+            out.print(Syntax("", "python", theme="ansi_dark").highlight(source), soft_wrap=True)
 
 
 def signature(operation: type[mf.Node]) -> str:

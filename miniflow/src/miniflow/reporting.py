@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from mfcore import Session
-    from mfoptim import History
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -22,19 +21,26 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def show_facts(facts: Mapping[str, str]) -> None:
-    """Print labels and values in two columns."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
+    """Print labels and values in two columns; paths and other long words are not cut."""
+    out = console()
+    indent = max(map(len, facts)) + 2
     for label, value in facts.items():
-        grid.add_row(Text(label), Text(value))
-    console().print(grid)
+        lines = textwrap.wrap(
+            value,
+            max(out.width - indent, 20),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        text = Text(label.ljust(indent), style="bold")
+        text.append(f"\n{' ' * indent}".join(lines), style="not bold")
+        out.print(text, soft_wrap=True)
 
 
 class ProgressBar:
     """A callback of ``fit`` that draws a bar on a terminal, else prints a line now and then.
 
-    It writes to the standard error stream, so that what a pipe receives is the report.
+    It writes to the standard error stream, so that what a pipe receives is the report. It
+    is a context manager, which gives the terminal back.
 
     Parameters
     ----------
@@ -42,11 +48,19 @@ class ProgressBar:
         How many epochs there will be.
     lines : int, optional
         About how many lines to print where there is no terminal.
+    shown : bool, optional
+        Whether to show anything.
+
+    Attributes
+    ----------
+    steps : int
+        Steps done in finished epochs, those whose time is known.
     """
 
-    def __init__(self, epochs: int, lines: int = 10) -> None:
+    def __init__(self, epochs: int, *, lines: int = 10, shown: bool = True) -> None:
         self.epochs = epochs
-        self._every = max(epochs // lines, 1)
+        self.steps = 0
+        self._every = max(epochs // lines, 1) if shown else 0
         out = console(stderr=True)
         self._bar = (
             Progress(
@@ -58,37 +72,41 @@ class ProgressBar:
                 console=out,
                 expand=True,
             )
-            if out.is_terminal
+            if shown and out.is_terminal
             else None
         )
-        self._task: Any = None
+
+    def __enter__(self) -> ProgressBar:
+        if self._bar is not None:
+            self._bar.add_task("", total=self.epochs, loss="-")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
     def on_train_start(self, session: Session) -> None:
         """Draw the empty bar."""
+        self.steps = session.steps
         if self._bar is not None:
-            self._task = self._bar.add_task("", total=self.epochs, loss="-")
+            self._bar.console.print()
             self._bar.start()
 
     def on_epoch_finish(self, session: Session, epoch: int, logs: Mapping[str, float]) -> None:
         """Move the bar, or print a line."""
+        self.steps = session.steps
         loss = f"{logs['loss']:.4g}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=epoch, loss=loss)
-        elif epoch % self._every == 0 or epoch in (1, self.epochs):
+            self._bar.update(self._bar.task_ids[0], completed=epoch, loss=loss)
+        elif self._every and (epoch % self._every == 0 or epoch in (1, self.epochs)):
             print(f"epoch {epoch} of {self.epochs}: loss {loss}", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """Leave the bar as it is and give the terminal back; safe to call again."""
-        if self._bar is not None:
-            self._bar.stop()
 
-
-def time_per_step(history: History) -> str:
-    """Return the mean time of a training step in a readable unit, and what it is the mean of."""
-    total = sum(history.seconds)
-    if not history.steps or not history.seconds:
+def time_per_step(steps: int, seconds: float) -> str:
+    """Return the mean time of a step in a readable unit, and what it is the mean of."""
+    if not steps:
         return "no epoch was finished"
-    return f"{_duration(total / history.steps)} ({history.steps} steps in {_duration(total)})"
+    return f"{_duration(seconds / steps)} ({steps} steps in {_duration(seconds)})"
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -78,24 +79,25 @@ def build_network(
     """
     rng = np.random.default_rng(seed)
     registry = mf.registry.current()
+    linear: Any
+    mse: Any
     linear, mse = registry.operation("Linear"), registry.operation("MSE")
-    activate = registry.operation(activation)
-    spec = mf.spec_of(activate)
-    if len(spec.inputs) != 1 or spec.variadic or spec.backward is None:
+    activate: Any = registry.operation(activation)
+    if not is_activation(activate):
         raise DefinitionError(
             f"{activation} cannot be an activation: that takes an operation with one input and "
-            f"a gradient"
+            f"a gradient, and no hyperparameter without a default"
         )
     X, y = mf.Input("X", shape=(None, features)), mf.Input("y", shape=(None,))
     layer: Any = X
     sizes = [features, *hidden, 1]
-    for number, (size, width) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+    for number, (size, width) in enumerate(pairwise(sizes), start=1):
         W = mf.Parameter(rng.standard_normal((size, width)), name=f"W{number}")
         b = mf.Parameter(np.zeros(width), name=f"b{number}")
         layer = linear(layer, W, b)
         if number < len(sizes) - 1:
             layer = activate(layer)
-    middle = "".join(f" - {size} {spec.name.lower()}" for size in hidden)
+    middle = "".join(f" - {size} {activate.__name__.lower()}" for size in hidden)
     return Network(X, y, layer, mse(y, layer), f"{features}{middle} - 1")
 
 
@@ -117,16 +119,19 @@ def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
            [ 1.,  0.]])
     """
     mean, deviation = mean_and_deviation(values)
-    return (values - mean) / deviation
+    with np.errstate(over="ignore", invalid="ignore"):
+        result: NDArray[np.float64] = (values - mean) / deviation
+    return result
 
 
 def mean_and_deviation(values: NDArray[np.float64]) -> tuple[Any, Any]:
     """Return each column's mean and population deviation; 1 where the column is constant."""
     finite = np.isfinite(values)
     count = np.maximum(finite.sum(axis=0), 1)
-    mean = np.where(finite, values, 0).sum(axis=0) / count
-    off = np.where(finite, values - mean, 0)
-    deviation = np.sqrt((off * off).sum(axis=0) / count)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(finite, values, 0).sum(axis=0) / count
+        off = np.where(finite, values - mean, 0)
+        deviation = np.sqrt((off * off).sum(axis=0) / count)
     # Rounding gives a constant column of 0.1 a tiny deviation: compare, do not trust it.
     low = np.where(finite, values, np.inf).min(axis=0)
     high = np.where(finite, values, -np.inf).max(axis=0)
@@ -169,25 +174,62 @@ def make_optimizer(name: str, settings: dict[str, Any]) -> Any:
         raise DataError(str(error)) from None
 
 
-def resolve(kind: str, name: str) -> str:
+def describe(optimizer: Any) -> str:
+    """Return an optimizer as it would be written: its learning rate, and what is no default."""
+    shown = [
+        f"{field.name}={getattr(optimizer, field.name)!r}"
+        for field in attrs.fields(type(optimizer))
+        if field.name == "learning_rate" or getattr(optimizer, field.name) != field.default
+    ]
+    return f"{type(optimizer).__name__}({', '.join(shown)})"
+
+
+def is_activation(operation: type[mf.Node]) -> bool:
+    """Whether an operation can follow a layer: it has one input, and a gradient."""
+    spec = mf.spec_of(operation)
+    needs = [
+        field.name
+        for field in attrs.fields(operation)
+        if field.name in spec.hyperparameters and field.default is attrs.NOTHING
+    ]
+    one = len(spec.inputs) == 1 and not spec.variadic
+    return one and spec.backward is not None and not needs
+
+
+def resolve(kind: str, name: str, suits: Callable[[Any], bool] | None = None) -> str:
     """Return a name as its pack writes it: ``sgd`` is ``SGD`` if only one name fits.
+
+    Parameters
+    ----------
+    kind : str
+        A key of ``mfcore.registry.KINDS``.
+    name : str
+        A short or a qualified name, in any case.
+    suits : callable, optional
+        Which of those there are to list if the name is unknown.
 
     Raises
     ------
     UnknownNameError
         If no enabled pack provides it; the message lists what there is.
+    AmbiguousNameError
+        If several packs provide the short name.
     """
     registry = mf.registry.current()
-    known = list(registry.all(kind))
-    short = [qualified.rpartition(".")[2] for qualified in known]
-    candidates = {label for label in [*known, *short] if label.casefold() == name.casefold()}
-    label = candidates.pop() if len(candidates) == 1 and name not in candidates else name
+    known = registry.all(kind)
+    labels = {label for full in known for label in (full, full.rpartition(".")[2])}
+    fitting = {label for label in labels if label.casefold() == name.casefold()}
+    label = fitting.pop() if len(fitting) == 1 else name
     try:
         getattr(registry, kind)(label)
     except UnknownNameError as error:
         first, _, rest = str(error).partition("\n")
-        listed = f"{first}. There is {', '.join(dict.fromkeys(short)) or 'none'}."
-        raise UnknownNameError(f"{listed}\n{rest}".rstrip()) from None
+        short = dict.fromkeys(
+            full.rpartition(".")[2] for full in known if suits is None or suits(known[full])
+        )
+        listed = f"Known {kind}s are {', '.join(short) or 'none'}."
+        end = "" if first.endswith("?") else "."
+        raise UnknownNameError(f"{first}{end} {listed}\n{rest}".rstrip()) from None
     return label
 
 
@@ -208,10 +250,7 @@ def train(
     callbacks: Iterable[Any] = (),
     **options: Any,
 ) -> History:
-    """Fit a network to data, quietly: what went wrong is told by the history.
-
-    NumPy's warnings about overflow, and the one about divergence, are left out, because
-    ``history.stopped`` and ``history.problems`` say the same in better words.
+    """Fit a network to data, without a warning: ``history.stopped`` says if it diverged.
 
     Parameters
     ----------
@@ -239,7 +278,7 @@ def train(
     from mfcore.errors import DivergenceWarning
     from mfoptim import fit
 
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergenceWarning)
         return fit(
             network.cost,

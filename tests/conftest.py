@@ -1,0 +1,50 @@
+"""What the tests share: a registry of this repository's packs, and a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mfcore import Registry, registry
+
+
+@pytest.fixture(scope="session")
+def core_registry():
+    """A registry of mfcore, mfops_basic and mfops_nn, whatever else is installed."""
+    import mfops_basic.pack
+    import mfops_nn.pack
+
+    packs = Registry(autoload=False, disabled=(), strict=True)
+    packs.register(mfops_basic.pack, "mfops_basic")
+    packs.register(mfops_nn.pack, "mfops_nn")
+    return packs
+
+
+@pytest.fixture
+def core_packs(core_registry):
+    """Use only mfcore, mfops_basic and mfops_nn in a test."""
+    with registry.using(core_registry):
+        yield core_registry
+
+
+@pytest.fixture
+def fresh_python():
+    """Run a program in a fresh interpreter, warnings being errors; return what it printed."""
+
+    def run(program, *paths, **environment):
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MINIFLOW_")}
+        path = os.pathsep.join([*map(str, paths), inherited.get("PYTHONPATH", "")])
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program],
+            env={**inherited, "PYTHONPATH": path, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
