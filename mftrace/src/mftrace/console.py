@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 import mfcore as mf
 from mfcore.errors import MiniFlowError, type_name
-
 from mftrace.format import LIMIT, PRECISION, format_array
 
 PHASES = ("sort", "forward", "backward", "training")
@@ -75,9 +74,9 @@ class ConsoleTracer:
       y  Input  4
     <BLANKLINE>
       mul_1 = Mul(x, y)
-          x (factors[0])  3
-          y (factors[1])  4
-          ->              12
+          x   3
+          y   4
+          ->  12
     """
 
     name: ClassVar[str] = "console"
@@ -177,7 +176,7 @@ class ConsoleTracer:
         if self._shows("forward", graph, node):
             self._printer.block([("  ", PLAIN), *_description(graph, node)])
             labels = _input_labels(graph, node)
-            width = _longest(labels)
+            width = _longest([*labels, "->"])
             for label, value in zip(labels, inputs.values(), strict=True):
                 self._row(label, width, value)
 
@@ -187,7 +186,8 @@ class ConsoleTracer:
         if not self._shows("forward", graph, node):
             return
         if node.__operation__ is not None:
-            self._row("->", _longest(_input_labels(graph, node)), value, style=RESULT)
+            width = _longest([*_input_labels(graph, node), "->"])
+            self._row("->", width, value, style=RESULT)
         else:
             self._leaf(graph, node, value)
 
@@ -418,9 +418,12 @@ def _description(graph: mf.Graph, node: mf.Node) -> Line:
 
 
 def _input_labels(graph: mf.Graph, node: mf.Node) -> list[str]:
-    """Return, for each input, its node's name and, where it differs, the field's."""
-    fields = mf.spec_of(node).input_names(len(node.inputs))
+    """Return, for each input, its node's name and, where it says more, the field's."""
+    spec = mf.spec_of(node)
     names = [graph.name(source) for source in node.inputs]
+    if spec.variadic and len(spec.inputs) == 1 and len(set(names)) == len(names):
+        return names  # terms[0], terms[1] would tell nothing
+    fields = spec.input_names(len(names))
     return [name if name == field else f"{name} ({field})" for name, field in zip(names, fields)]
 
 

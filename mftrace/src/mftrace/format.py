@@ -18,6 +18,9 @@ PRECISION = 6
 WIDTH = 72
 """Characters after which a long row goes on in the next line."""
 
+TALL = 4
+"""Rows beyond which a matrix of one column is laid down on one line, where it fits."""
+
 
 def format_array(value: object, *, limit: int = LIMIT, precision: int = PRECISION) -> str:
     """Return a value as text for people. The same value gives the same text everywhere.
@@ -35,8 +38,8 @@ def format_array(value: object, *, limit: int = LIMIT, precision: int = PRECISIO
     Returns
     -------
     str
-        A matrix is as many lines as it has rows, its columns aligned; all else is one
-        line where it fits. There is no line break at the end.
+        A matrix is as many lines as it has rows, its columns aligned; all else, and a tall
+        matrix of one column, is one line where it fits. There is no line break at the end.
 
     Raises
     ------
@@ -85,6 +88,10 @@ def _kind(array: NDArray[Any]) -> str:
 def _in_full(array: NDArray[Any], precision: int) -> str:
     texts = [_number(value, precision) for value in array.reshape(-1)]
     columns = array.shape[-1]
+    if array.ndim == 2 and columns == 1 and len(texts) > TALL:
+        line = " ".join(f"[{text}]" for text in texts)
+        if len(line) + 2 <= WIDTH:
+            return f"[{line}]"
     by_column = [_aligned(texts[column::columns]) for column in range(columns)]
     if sum(len(column[0]) + 1 for column in by_column) > WIDTH:
         # Rows will be wrapped, so that all columns stand above each other: one width for all.
@@ -110,7 +117,7 @@ def _nested(texts: Sequence[str], shape: tuple[int, ...], depth: int) -> str:
         if sum(map(len, texts)) + len(texts) > WIDTH:
             fitting = max(1, WIDTH // (len(texts[0]) + 1))
         lines = [" ".join(texts[i : i + fitting]) for i in range(0, len(texts), fitting)]
-        return f"[{indent.join(lines)}]"
+        return f"[{indent.join([*(line.rstrip() for line in lines[:-1]), lines[-1]])}]"
     size = len(texts) // shape[0]
     parts = [texts[i : i + size] for i in range(0, len(texts), size)]
     return f"[{indent.join(_nested(part, shape[1:], depth + 1) for part in parts)}]"

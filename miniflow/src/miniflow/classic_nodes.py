@@ -347,7 +347,7 @@ def _in_shape(gradient: Array, shape: tuple[int, ...], node: Node) -> Array:
     """Return a gradient that a program's own class may have sent as a column or as one number."""
     try:
         if gradient.size == math.prod(shape):
-            return gradient.reshape(shape)[()]  # type: ignore[no-any-return]
+            return gradient.reshape(shape)[()]
         return np.broadcast_to(gradient, shape)
     except ValueError:
         raise GradientError(
