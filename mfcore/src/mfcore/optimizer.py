@@ -105,9 +105,7 @@ class Updates:
         self.states = [spec.initial_state(optimizer, parameter) for parameter in parameters]
         self._update = None if spec.changes(optimizer) else spec.updater(optimizer, 0)
 
-    def apply(
-        self, parameters: Sequence[Array], gradients: Sequence[Array | None]
-    ) -> list[Array]:
+    def apply(self, parameters: Sequence[Array], gradients: Sequence[Array | None]) -> list[Array]:
         """Return the parameters after an update; one without gradient stays as it is.
 
         Parameters

@@ -164,7 +164,8 @@ class TakeAdd(Node):
 
 
 def _as_dtype(dtype: Any) -> np.dtype[Any]:
-    return np.dtype(dtype)
+    result: np.dtype[Any] = np.dtype(dtype)
+    return result
 
 
 @operation

@@ -79,9 +79,8 @@ def build_network(
     """
     rng = np.random.default_rng(seed)
     registry = mf.registry.current()
-    linear: Any
-    mse: Any
-    linear, mse = registry.operation("Linear"), registry.operation("MSE")
+    linear: Any = registry.operation("Linear")
+    mse: Any = registry.operation("MSE")
     activate: Any = registry.operation(activation)
     if not is_activation(activate):
         raise DefinitionError(
