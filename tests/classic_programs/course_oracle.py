@@ -114,10 +114,11 @@ def topological_sort(feed_dict):
     return order
 
 
-def forward_pass(first, graph=None):
-    for node in graph or first:
+def forward_pass(output_node, sorted_nodes=None):
+    """``forward_pass(output, graph)`` of the early quizzes, ``forward_pass(graph)`` of the later."""
+    for node in output_node if sorted_nodes is None else sorted_nodes:
         node.forward()
-    return first.value if graph else None
+    return None if sorted_nodes is None else output_node.value
 
 
 def forward_and_backward(graph):

@@ -52,10 +52,8 @@ class Graph:
     """
 
     __slots__ = (
-        "_edges",
         "_index",
         "_names",
-        "_starts",
         "inputs",
         "nodes",
         "outputs",
@@ -84,7 +82,7 @@ class Graph:
         return iter(self.nodes)
 
     def __contains__(self, node: object) -> bool:
-        return node in self._index
+        return isinstance(node, Node) and node in self._index
 
     def __getitem__(self, name: str) -> Node:
         """Return the node of the given name.
@@ -123,7 +121,7 @@ class Graph:
 
     def name(self, node: Node) -> str:
         """Return a node's name in this graph: its own, or one such as ``linear_1``."""
-        self.position(node) if node not in self._index else None
+        self.position(node)
         return self.names[0][node]
 
     def describe(self, node: Node) -> str:

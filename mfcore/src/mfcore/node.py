@@ -113,6 +113,9 @@ class Node:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Node:
         if method != "__call__":
             raise dispatch.undeclared(f"np.{ufunc.__name__}.{method}")
+        if ufunc in _LOGICAL and any(getattr(x, "dtype", None) == np.bool_ for x in args):
+            # `bools & node` reaches NumPy first; it means what `node & bools` means.
+            ufunc = _LOGICAL[ufunc]
         return dispatch.call(ufunc, args, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Node:
@@ -280,6 +283,9 @@ class Node:
     def dot(self, other: NodeLike) -> Node:
         """Matrix product, as ``node @ other``."""
         return dispatch.call(np.matmul, (self, other))
+
+
+_LOGICAL = {np.bitwise_and: np.logical_and, np.bitwise_or: np.logical_or}
 
 
 def _restored(cls: type[Node], fields: dict[str, Any]) -> Node:

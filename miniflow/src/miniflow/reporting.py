@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,6 +14,10 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from mfcore import Session
+
+
+LONGEST_SILENCE = 10.0
+"""Seconds after which a line is printed where there is no terminal for a bar."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -60,7 +65,9 @@ class ProgressBar:
     def __init__(self, epochs: int, *, lines: int = 10, shown: bool = True) -> None:
         self.epochs = epochs
         self.steps = 0
-        self._every = max(epochs // lines, 1) if shown else 0
+        self._shown = shown
+        self._every = max(epochs // lines, 1)
+        self._last_line = monotonic()
         out = console(stderr=True)
         self._bar = (
             Progress(
@@ -98,15 +105,21 @@ class ProgressBar:
         loss = f"{logs['loss']:.4g}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=epoch, loss=loss)
-        elif self._every and (epoch % self._every == 0 or epoch in (1, self.epochs)):
+        elif self._shown and self._line_is_due(epoch):
+            self._last_line = monotonic()
             print(f"epoch {epoch} of {self.epochs}: loss {loss}", file=sys.stderr, flush=True)
+
+    def _line_is_due(self, epoch: int) -> bool:
+        silence = monotonic() - self._last_line
+        return epoch in (1, self.epochs) or epoch % self._every == 0 or silence > LONGEST_SILENCE
 
 
 def time_per_step(steps: int, seconds: float) -> str:
     """Return the mean time of a step in a readable unit, and what it is the mean of."""
     if not steps:
         return "no epoch was finished"
-    return f"{_duration(seconds / steps)} ({steps} steps in {_duration(seconds)})"
+    plural = "" if steps == 1 else "s"
+    return f"{_duration(seconds / steps)} ({steps} step{plural} in {_duration(seconds)})"
 
 
 def _duration(seconds: float) -> str:
