@@ -115,7 +115,7 @@ def topological_sort(feed_dict):
 
 
 def forward_pass(output_node, sorted_nodes=None):
-    """``forward_pass(output, graph)`` of the early quizzes, ``forward_pass(graph)`` of the later."""
+    """``forward_pass(output, graph)`` first, later ``forward_pass(graph)``."""
     for node in output_node if sorted_nodes is None else sorted_nodes:
         node.forward()
     return None if sorted_nodes is None else output_node.value

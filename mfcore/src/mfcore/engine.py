@@ -116,10 +116,12 @@ class ReferenceProgram(Program):
         self._adapters: dict[tuple[Callable[..., Any], int], Callable[..., Any]] = {}
         self._steps: list[_ForwardStep] = []
         self._verified = False
+        self._constants: set[int] = set()
         with collector_paused():
             for i, node in enumerate(graph.nodes):
                 if isinstance(node, Constant):
                     self._memory[i] = node.value
+                    self._constants.add(i)
                 elif node.__operation__ is not None:
                     self._add_step(i, node)
 
@@ -137,12 +139,14 @@ class ReferenceProgram(Program):
         """
         index = self.graph._index
         slots = tuple([index[source] for source in node.inputs])
-        constant = [isinstance(source, Constant) for source in node.inputs]
-        if not any(constant) or (spec_of(node).broadcasts and not all(constant)):
+        constants = self._constants
+        if constants.isdisjoint(slots):
+            return slots
+        if spec_of(node).broadcasts and not constants.issuperset(slots):
             return slots
         return tuple(
-            self._literal(np.asarray(self._memory[slot])[()]) if is_constant else slot
-            for slot, is_constant in zip(slots, constant, strict=True)
+            self._literal(np.asarray(self._memory[slot])[()]) if slot in constants else slot
+            for slot in slots
         )
 
     def _add_step(self, i: int, node: Node) -> None:

@@ -83,7 +83,7 @@ class OperationSpec:
         return self._wanted_type(flags)
 
     def input_names(self, count: int) -> tuple[str, ...]:
-        """Names of ``count`` inputs; those of a variadic field are numbered from 1."""
+        """Names of ``count`` inputs; those of a variadic field are numbered from 0."""
         if not self.variadic:
             return self.inputs
         fixed, last = self.inputs[:-1], self.inputs[-1]
@@ -385,9 +385,10 @@ def asked_names(
 
 
 def _inputs_getter(names: list[str], variadic: bool) -> Callable[[Any], tuple[Node, ...]]:
-    fixed = [attrgetter(name) for name in (names[:-1] if variadic else names)]
     if not variadic:
-        return attrgetter(*names) if len(names) > 1 else lambda node: (fixed[0](node),)
+        get: Any = attrgetter(*names)
+        return get if len(names) > 1 else lambda node: (get(node),)
+    fixed = [attrgetter(name) for name in names[:-1]]
     last = attrgetter(names[-1])
     return last if not fixed else lambda node: (*(get(node) for get in fixed), *last(node))
 

@@ -103,22 +103,23 @@ class ConsoleTracer:
         self._printer = _Printer(file)
         self._step: int | None = None  # the training step that runs, if one does
         self._unmatched = set(self._patterns or ())
-        self._saw_nodes = False
+        self._saw_graphs = False
         self._width = 0  # of the labels of the node whose backward runs
         self._leaf_widths = 0, 0  # of the names and kinds of leaves that stand in a column
 
     def close(self) -> None:
         """Name the patterns that fitted no node; called at the end of a ``tracing`` block."""
         self._printer.withdraw(EPOCH)
-        if self._saw_nodes and self._unmatched:
+        if self._saw_graphs and self._unmatched:
             patterns = ", ".join(repr(pattern) for pattern in sorted(self._unmatched))
-            self._printer.block([(f"no node that was traced is named {patterns}", FAINT)])
+            self._printer.block([(f"no node of the traced graphs is named {patterns}", FAINT)])
 
     # Sorting a graph
 
     @mf.hookimpl
     def mf_sort_start(self, graph: mf.Graph) -> None:
         """Announce the sort, with the nodes that can be taken at once."""
+        self._note_names(graph)
         count = f"{len(graph)} node{'s' if len(graph) > 1 else ''}"
         ready = _some([graph.name(node) for node in graph if not node.inputs])
         self._printer.announce(
@@ -163,6 +164,7 @@ class ConsoleTracer:
     @mf.hookimpl
     def mf_run_start(self, phase: str, graph: mf.Graph) -> None:
         """Announce a forward pass; a backward pass is announced by its first node."""
+        self._note_names(graph)
         if phase == "forward":
             self._align_leaves(graph, [node for node in graph if node.__operation__ is None])
         to = f"  to {_outputs(graph)}" if phase == "forward" else ""
@@ -281,13 +283,19 @@ class ConsoleTracer:
     # What is shown, and how
 
     def _matches(self, graph: mf.Graph, node: mf.Node) -> bool:
-        self._saw_nodes = True
         if self._patterns is None:
             return True
         name = graph.name(node)
-        fitting = [pattern for pattern in self._patterns if fnmatchcase(name, pattern)]
-        self._unmatched.difference_update(fitting)
-        return bool(fitting)
+        return any(fnmatchcase(name, pattern) for pattern in self._patterns)
+
+    def _note_names(self, graph: mf.Graph) -> None:
+        """Find which patterns fit no node at all; those not shown for another reason count."""
+        self._saw_graphs = True
+        self._unmatched = {
+            pattern
+            for pattern in self._unmatched
+            if not any(fnmatchcase(name, pattern) for name in graph.names[1])
+        }
 
     def _in_shown_step(self) -> bool:
         return self._steps is None or (self._step is not None and self._step in self._steps)
@@ -462,12 +470,9 @@ def _whole_number(option: str, value: object, *, at_least: int) -> int:
     return value
 
 
-def _valid_phases(phases: object) -> frozenset[str]:
-    chosen = (phases,) if isinstance(phases, str) else phases
-    if not isinstance(chosen, Iterable):
-        raise TracerOptionError(f"phases must be some of {', '.join(PHASES)}, not {phases!r}")
-    chosen = frozenset(chosen)
-    if unknown := sorted(repr(phase) for phase in chosen.difference(PHASES)):
+def _valid_phases(phases: object) -> tuple[str, ...]:
+    chosen = _several(phases)
+    if unknown := [repr(phase) for phase in chosen if phase not in PHASES]:
         raise TracerOptionError(
             f"there is no phase {', '.join(unknown)}; phases are {', '.join(PHASES)}"
         )
@@ -475,17 +480,19 @@ def _valid_phases(phases: object) -> frozenset[str]:
 
 
 def _valid_patterns(nodes: object) -> tuple[str, ...]:
-    patterns = (nodes,) if isinstance(nodes, str) else nodes
-    if not isinstance(patterns, Iterable):
-        patterns = (patterns,)
-    patterns = tuple(patterns)
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise TracerOptionError(
-                f"nodes must be names or patterns such as 'linear_*', not {type_name(pattern)} "
-                f"{pattern!r}"
-            )
+    patterns = _several(nodes)
+    if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+        raise TracerOptionError(
+            f"nodes must be names or patterns such as 'linear_*', not {type_name(wrong[0])} "
+            f"{wrong[0]!r}"
+        )
     return patterns
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """Return the elements of a collection; all else, a string too, stands for itself."""
+    is_collection = isinstance(value, Iterable) and not isinstance(value, (str, mf.Node))
+    return tuple(value) if is_collection else (value,)
 
 
 def _valid_steps(steps: object) -> Container[int] | None:

@@ -94,8 +94,9 @@ def _in_full(array: NDArray[Any], precision: int) -> str:
             return f"[{line}]"
     by_column = [_aligned(texts[column::columns]) for column in range(columns)]
     if sum(len(column[0]) + 1 for column in by_column) > WIDTH:
-        # Rows will be wrapped, so that all columns stand above each other: one width for all.
-        texts = _aligned(texts)
+        # Rows will be wrapped: any element may come to stand above any other.
+        width = max(map(len, texts))
+        texts = [text.rjust(width) for text in texts]
         by_column = [texts[column::columns] for column in range(columns)]
     return _nested([text for row in zip(*by_column) for text in row], array.shape, 1)
 

@@ -145,15 +145,14 @@ class _Operation(Node):
         """Add up, for each input, what each consumer's gradient makes of it."""
         if self.value is None:
             raise GradientError(f"{describe(self)} has no value yet: run the forward pass first")
-        values = [self._argument(node) for node in self.inbound_nodes]
-        self.gradients = {
-            node: np.zeros(np.shape(value), _float_type(value))[()]
-            for node, value in zip(self.inbound_nodes, values, strict=True)
-        }
+        self.gradients = {}
+        for node in self.inbound_nodes:
+            value = self._argument(node)
+            self.gradients[node] = np.zeros(np.shape(value), _float_type(value))[()]
         for received in self._received():
-            shares = self._shares(received)
-            for node, value, share in zip(self.inbound_nodes, values, shares, strict=True):
-                self.gradients[node] = self.gradients[node] + _fitted(np.asarray(share), value)
+            for node, share in zip(self.inbound_nodes, self._shares(received), strict=True):
+                sofar = self.gradients[node]
+                self.gradients[node] = sofar + _fitted(np.asarray(share), sofar)
 
     def _received(self) -> list[Array]:
         """Return the gradients that consumers sent, in the shape of the value.
@@ -356,11 +355,13 @@ def _in_shape(gradient: Array, shape: tuple[int, ...], node: Node) -> Array:
         ) from None
 
 
-def _fitted(share: Array, value: Any) -> Array:
-    """Return a gradient in the shape and dtype of the value that it belongs to."""
-    fitted = unbroadcast(share, np.shape(value)) if share.shape != np.shape(value) else share
-    assert fitted is not None  # the value was broadcast when the node ran forward
-    return fitted.astype(_float_type(value), copy=False)
+def _fitted(share: Array, like: Array) -> Array:
+    """Return a gradient in the shape and dtype of the sum that it is added to."""
+    if share.shape != like.shape:
+        summed = unbroadcast(share, like.shape)
+        assert summed is not None  # the value was broadcast when the node ran forward
+        share = summed
+    return share if share.dtype == like.dtype else share.astype(like.dtype)
 
 
 def _kind(node: Node) -> str:

@@ -33,11 +33,11 @@ class FrontDoor(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands; what is wrong with packs' commands is said here."""
-        return [*super().list_commands(ctx), *self._of_packs()]
+        return [*super().list_commands(ctx), *self._of_packs(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; packs are asked only for those that are not built in."""
-        return super().get_command(ctx, cmd_name) or self._of_packs().get(cmd_name)
+        return super().get_command(ctx, cmd_name) or self._of_packs(ctx).get(cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors of MiniFlow become messages, and Ctrl-C a quiet end."""
@@ -52,18 +52,16 @@ class FrontDoor(click.Group):
                 click.echo("interrupted", err=True)
                 ctx.exit(INTERRUPTED)
 
-    def _of_packs(self) -> dict[str, click.Command]:
+    def _of_packs(self, ctx: click.Context) -> dict[str, click.Command]:
         from miniflow.listing import pack_commands
 
         with _warnings_as_messages():
             commands, faults = pack_commands(mf.registry.current(), self.commands)
-        if not self._told:
+        if not ctx.meta.setdefault("miniflow.faults_are_told", False):
             for fault in faults:
                 click.echo(f"warning: {fault}", err=True)
-            self._told = True
+            ctx.meta["miniflow.faults_are_told"] = True
         return {name: command for name, (_, command) in commands.items()}
-
-    _told = False
 
 
 @contextmanager
@@ -309,14 +307,15 @@ def _announce(
         for what, wanted in (("features", standardise), ("target", standardise_target))
         if wanted
     ]
+    epochs = options["epochs"]
     click.echo()
     show_facts(
         {
             "data": f"{data.name}: {len(data.y)} rows, {len(data.features)} features, "
             f"target {data.target}; {' and '.join(scaled) or 'nothing'} standardised",
-            "network": f"{network.layers}, {network.parameters} parameters",
+            "network": f"{network.layers}, {network.size} parameters",
             "optimizer": describe(rule),
-            "training": f"{options['epochs']} epochs, batches of {options['batch_size']} {how}, "
+            "training": f"{epochs} epoch{'' if epochs == 1 else 's'}, batches of {options['batch_size']} {how}, "
             f"seed {options['seed']}, engine {options['engine']}",
         }
     )

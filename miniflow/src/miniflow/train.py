@@ -31,6 +31,8 @@ class Network:
         The mean squared error between both.
     layers : str
         A short description: ``13 - 10 sigmoid - 1``.
+    size : int
+        The number of trained numbers, weights and biases.
     """
 
     X: mf.Input
@@ -38,11 +40,7 @@ class Network:
     prediction: mf.Node
     cost: mf.Node
     layers: str
-
-    @property
-    def parameters(self) -> int:
-        """The number of trained numbers."""
-        return sum(p.value.size for p in mf.Graph(self.cost).parameters)
+    size: int
 
 
 def build_network(
@@ -97,7 +95,8 @@ def build_network(
         if number < len(sizes) - 1:
             layer = activate(layer)
     middle = "".join(f" - {size} {activate.__name__.lower()}" for size in hidden)
-    return Network(X, y, layer, mse(y, layer), f"{features}{middle} - 1")
+    trained = sum((size + 1) * width for size, width in pairwise(sizes))
+    return Network(X, y, layer, mse(y, layer), f"{features}{middle} - 1", trained)
 
 
 def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
