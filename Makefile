@@ -64,7 +64,7 @@ $(VENV)/.packs: $(VENV)/.python $(PROJECTS) constraints.txt
 	@$(PIP) install --constraint constraints.txt --no-build-isolation $(EDITABLE)
 	@touch $@
 
-$(VENV)/.tests: $(VENV)/.packs
+$(VENV)/.tests: $(VENV)/.packs Makefile
 	@echo "installing what tests and checks need: $(TEST_NEEDS)"
 	@$(PIP) install --constraint constraints.txt $(TEST_NEEDS)
 	@touch $@

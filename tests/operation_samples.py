@@ -115,6 +115,9 @@ AXES: list[tuple[tuple[int, ...], Any]] = [
     ((2, 3), -2),
     ((2, 3, 4), (0, -1)),
     ((2, 3), (0, 1)),
+    ((2, 3), ()),
+    ((1, 1), 0),
+    ((2, 0, 3), -1),
 ]
 
 
@@ -158,6 +161,14 @@ def _variadic() -> list[Sample]:
             lambda *xs: anp.concatenate(xs, axis=-1),
             {"axis": -1},
         ),
+        Sample(
+            basic.Where,
+            (np.array(True), normal(), normal(2, 0)),
+            lambda c, x, y: c * x + (1 - c) * y,
+            wrt=(1, 2),
+        ),
+        Sample(basic.Add, tuple(normal(3) for _ in range(5)), lambda *xs: sum(xs)),
+        Sample(basic.Stack, (normal(), normal()), lambda *xs: anp.stack(xs)),
         Sample(basic.Stack, (normal(3), normal(3)), lambda *xs: anp.stack(xs)),
         Sample(
             basic.Stack, (normal(2, 3), normal(2, 3)), lambda *xs: anp.stack(xs, -1), {"axis": -1}
@@ -194,12 +205,21 @@ def _shapes() -> list[Sample]:
             {"shape": (2, 3, 4)},
             lambda x: x * np.ones((2, 3, 4)),
         ),
+        (basic.Reshape, (), {"shape": (1, 1)}, lambda x: anp.reshape(x, (1, 1))),
+        (basic.Reshape, (0, 3), {"shape": (3, 0)}, lambda x: anp.reshape(x, (3, 0))),
+        (basic.BroadcastTo, (), {"shape": (0, 2)}, lambda x: x * np.ones((0, 2))),
+        (basic.Transpose, (), {}, lambda x: x * 1.0),
+        (basic.ExpandDims, (), {"axis": 0}, lambda x: anp.reshape(x, (1,))),
         (basic.ExpandDims, (3,), {"axis": (0, 2)}, lambda x: x[None, :, None]),
         (basic.Squeeze, (1, 3, 1), {}, anp.squeeze),
         (basic.Squeeze, (1, 3, 1), {"axis": (2,)}, lambda x: anp.squeeze(x, axis=2)),
         (basic.Index, (4, 5), {"index": np.s_[1:, ::2]}, lambda x: x[1:, ::2]),
         (basic.Index, (4, 5), {"index": np.s_[::-1, None, -1]}, lambda x: x[::-1, None, -1]),
         (basic.Index, (4, 5), {"index": np.s_[..., 0]}, lambda x: x[..., 0]),
+        (basic.Index, (4, 5), {"index": np.s_[3, -1]}, lambda x: x[3, -1]),
+        (basic.Index, (4, 5), {"index": np.s_[:, [1, 1], None]}, lambda x: x[:, [1, 1], None]),
+        (basic.Index, (0, 5), {"index": np.s_[:, 1]}, lambda x: x[:, 1]),
+        (basic.Index, (), {"index": np.s_[..., None]}, lambda x: anp.reshape(x, (1,))),
         (basic.Index, (4,), {"index": ([1, 1, 3],)}, lambda x: x[np.array([1, 1, 3])]),
         (
             basic.Index,
@@ -227,14 +247,14 @@ def _shapes() -> list[Sample]:
             basic.Take,
             (normal(3, 4), indices),
             lambda x, i, axis=axis: (
-                anp.moveaxis(anp.moveaxis(x, axis, 0)[i], (0, 1), (axis, axis + 1))
+                anp.moveaxis(anp.moveaxis(x, axis, 0)[i], (0, 1), (axis % 2, axis % 2 + 1))
                 if axis is not None
                 else anp.ravel(x)[i]
             ),
             {"axis": axis},
             wrt=(0,),
         )
-        for axis in (None, 0, 1)
+        for axis in (None, 0, 1, -1)
     ]
     samples += [
         Sample(basic.IndexAdd, (normal(3),), None, {"index": ([1, 1, 3],), "shape": (5,)}),
@@ -261,6 +281,12 @@ MATRICES = [
     ((3,), (5, 3, 2)),
     ((0, 3), (3, 2)),
     ((1, 1), (1, 1)),
+    ((0,), (0,)),
+    ((2, 0), (0, 3)),
+    ((3,), (0, 3, 2)),
+    ((4, 1, 2, 3), (3,)),
+    ((1, 2, 3), (5, 3, 1)),
+    ((2, 3), (5, 4, 3, 2)),
 ]
 
 
@@ -282,6 +308,10 @@ def _networks() -> list[Sample]:
         )
         for y, a in [((3,), (3,)), ((3,), (3, 1)), ((3, 2), (3, 2)), ((1,), ()), ((), ())]
     ]
+    samples += [
+        Sample(nn.Linear, (normal(*x), normal(*w), normal(2)), lambda X, W, b: anp.dot(X, W) + b)
+        for x, w in [((0, 3), (3, 2)), ((4, 0), (0, 2)), ((1, 1), (1, 2))]
+    ]
     classes, logits = np.array([2, 0, 1, 2]), normal(4, 3)
     soft = positive(4, 3)
 
@@ -297,6 +327,18 @@ def _networks() -> list[Sample]:
         ),
         Sample(nn.CrossEntropy, (np.eye(3)[classes], logits), entropy, wrt=(1,)),
         Sample(nn.CrossEntropy, (soft, logits), entropy),
+        Sample(
+            nn.CrossEntropy,
+            (classes.reshape(2, 2), normal(2, 2, 3)),
+            lambda t, z: entropy(np.eye(3)[np.asarray(t)], z),
+            wrt=(1,),
+        ),
+        Sample(
+            nn.CrossEntropy,
+            (np.array(1), normal(3)),
+            lambda t, z: entropy(np.eye(3)[1], z),
+            wrt=(1,),
+        ),
     ]
     samples += [
         Sample(

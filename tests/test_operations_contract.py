@@ -178,7 +178,7 @@ def test_float32_results_are_float64_results_to_its_precision(sample: Sample) ->
 
 
 LAYOUTS = {
-    "transposed": lambda x: np.asfortranarray(x),
+    "transposed": np.asfortranarray,
     "every second": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
     "negative strides": lambda x: np.flip(np.flip(x).copy()),
 }
@@ -262,6 +262,9 @@ def test_functions_read_on_nodes_build_a_graph_of_the_same_results(
     run = mf.Session(applied).run(dict(zip(nodes, sample.inputs, strict=True)))
     exact = run.backward(wrt=[nodes[k] for k in sample.differentiable], grad=grad)
     for k in sample.differentiable:
+        if gradients[k] is None:  # as Sign's
+            assert not np.any(exact[nodes[k]])
+            continue
         mine = np.asarray(value_of(gradients[k]))
         np.testing.assert_array_equal(unbroadcast(mine, sample.inputs[k].shape), exact[nodes[k]])
 

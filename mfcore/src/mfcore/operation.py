@@ -74,6 +74,14 @@ class OperationSpec:
     _wanted_type: Callable[..., tuple[bool, ...]] = attrs.field(repr=False)
 
     @property
+    def differentiable(self) -> bool:
+        """Whether gradients pass: ``backward`` exists, and asks for the gradient it is given.
+
+        A ``backward`` that does not, as those of comparisons, says that there is none to pass.
+        """
+        return "grad" in self.backward_asks
+
+    @property
     def saves(self) -> bool:
         """Whether ``forward`` returns ``(value, saved)``."""
         return "saved" in self.backward_asks

@@ -539,10 +539,13 @@ def version_in_range(version: str, specifiers: str) -> bool:
     return True
 
 
+_LONGEST_RELEASE = 12
+
+
 def _release(version: str) -> tuple[int, ...]:
     match = re.match(r"v?(\d+(?:\.\d+)*)", version)
     numbers = [int(part) for part in match[1].split(".")] if match else [0]
-    return tuple((numbers + [0, 0, 0, 0])[:4])
+    return tuple((numbers + [0] * _LONGEST_RELEASE)[:_LONGEST_RELEASE])
 
 
 # The registry in use

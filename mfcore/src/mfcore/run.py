@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mfcore.session import Session
 
 
+_ONE: Any = np.float64(1)
+
+
 class Run:
     """The results of one run: ``run[node]`` is a value, ``run.gradients[node]`` a gradient.
 
@@ -96,7 +99,10 @@ class Run:
         return self._gradients
 
     def _seed(self, place: int, grad: Any) -> Array:
-        value = np.asarray(self.memory[place])
+        value = self.memory[place]
+        if grad is None and type(value) is np.float64:
+            return _ONE
+        value = np.asarray(value)
         dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
         if grad is None:
             if value.size != 1:

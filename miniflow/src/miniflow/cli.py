@@ -276,9 +276,12 @@ def train(
     if standardise_target:
         click.echo("(losses of the standardised target: in units of its variance)")
     click.echo()
-    facts = _results(dataset, loss, history, progress.steps)
+    facts, unsaved = _results(dataset, loss, history, progress.steps), ""
     if picture is not None:
-        facts["loss curve"] = str(history.plot(picture))
+        try:
+            facts["loss curve"] = str(history.plot(picture))
+        except OSError as error:  # a full disk, say: the rest of the report must not be lost
+            unsaved = f"the loss curve was not saved: {error}"
     show_facts(facts)
     if history.problems:
         for problem in first_non_finite(dataset) or history.problems:
@@ -288,6 +291,8 @@ def train(
         ctx.exit(INTERRUPTED)
     if history.stopped.reason == "diverged":
         raise click.ClickException(history.stopped.message)
+    if unsaved:
+        raise click.ClickException(unsaved)
 
 
 def _announce(
@@ -315,7 +320,8 @@ def _announce(
             f"target {data.target}; {' and '.join(scaled) or 'nothing'} standardised",
             "network": f"{network.layers}, {network.size} parameters",
             "optimizer": describe(rule),
-            "training": f"{epochs} epoch{'' if epochs == 1 else 's'}, batches of {options['batch_size']} {how}, "
+            "training": f"{epochs} epoch{'' if epochs == 1 else 's'}, "
+            f"batches of {options['batch_size']} {how}, "
             f"seed {options['seed']}, engine {options['engine']}",
         }
     )
@@ -328,8 +334,7 @@ def _results(data: Dataset, loss: float, history: History, steps: int) -> dict[s
     from miniflow.reporting import time_per_step
 
     error = f"{loss:.4g} on all {len(data.y)} rows"
-    variance = float(np.var(data.y))
-    if np.isfinite(loss) and variance > 0:
+    if np.isfinite(loss) and (variance := float(np.var(data.y))) > 0:
         share = 1 - loss / variance
         error += (
             f" ({share:.1%} of the variance of {data.target} explained)"

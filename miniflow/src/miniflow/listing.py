@@ -168,7 +168,7 @@ def show_operations(registry: Registry) -> None:
         name, _, rest = signature(operation).partition("(")
         label = Text(name, style="bold")
         label.append(f"({rest}", style="not bold")
-        has = mf.spec_of(operation).backward is not None
+        has = mf.spec_of(operation).differentiable
         row = [label, Text(pack), Text("yes" if has else "no")]
         if roomy:
             row.append(Text((inspect.getdoc(operation) or "").partition("\n\n")[0]))
@@ -205,14 +205,16 @@ def show_operation(registry: Registry, name: str) -> None:
         facts["stands for"] = ", ".join(map(numpy_name, spec.declared))
     if spec.broadcasts:
         facts["broadcasts"] = ", ".join(sorted(spec.broadcasts))
-    facts["differentiable"] = "yes" if spec.backward is not None else "no: it has no backward"
+    facts["differentiable"] = "yes" if spec.differentiable else "no: no gradient passes"
     if file:
         facts["defined in"] = file
     show_facts(facts)
     for function in (spec.forward, spec.backward):
         if function is not None and (source := _source(function)):
             out.print()
-            out.print(Syntax("", "python", theme="ansi_dark").highlight(source), soft_wrap=True)
+            code = Syntax("", "python", theme="ansi_dark").highlight(source)
+            code.rstrip()
+            out.print(code, soft_wrap=True)
 
 
 def signature(operation: type[mf.Node]) -> str:
