@@ -1,4 +1,4 @@
-"""Write docs/hooks.md from the hook specifications: ``python docs/generate_hooks.py``."""
+"""Writes ``hooks.md``, the page of all hooks, from ``mfcore/hookspecs.py``."""
 
 from __future__ import annotations
 
@@ -8,54 +8,62 @@ from pathlib import Path
 
 from mfcore import hookspecs
 
-PAGE = Path(__file__).parent / "hooks.md"
+PAGE = Path(__file__).with_name("hooks.md")
 
-LIFE = """\
-    the registry loads a pack     mf_operations  mf_optimizers  mf_engines  mf_tracers  mf_commands
+INTRODUCTION = """\
+# Hooks
 
-    Graph(...)                    mf_sort_start
-      each node                     mf_sort_visit, then mf_sort_edge for each edge removed
-                                  mf_sort_finish
+<!-- Written by `python docs/generate_hooks.py` from `mfcore/hookspecs.py`: change it there. -->
 
-    fit(...), each epoch          mf_epoch_start
-      each training step            mf_step_start
-        forward                       mf_run_start (phase "forward")
-          each node                     mf_forward_start, mf_forward_finish
-                                      mf_run_finish
-        backward                      mf_run_start (phase "backward")
-          each node                     mf_backward_start, mf_backward_finish
-                                      mf_run_finish
-        update                      mf_step_finish
-                                  mf_epoch_finish
+{about}
+
+```python
+import mfcore as mf
+
+class Spy:
+    @mf.hookimpl
+    def mf_forward_finish(self, node, value):
+        print(node, value.shape)
+
+with mf.tracing(Spy()):
+    session.run(feeds)
+```
 """
 
 
 def page() -> str:
-    """Return the text of the page."""
+    """Return the page as Markdown: for each hook its signature and what its docstring says."""
     source = inspect.getsource(hookspecs)
-    lines = source.splitlines()
-    parts = ["# Hooks", "", "This page is generated from `mfcore/hookspecs.py`.", ""]
-    parts += [inspect.cleandoc(hookspecs.__doc__ or ""), "", "## Life cycle", "", LIFE]
-    section = ""
-    for function in ast.parse(source).body:
-        if isinstance(function, ast.FunctionDef):
-            heading = _section(lines, function.lineno)
+    tree = ast.parse(source)
+    parts = [INTRODUCTION.format(about=_markdown(ast.get_docstring(tree)))]
+    section = None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            heading = _section(source.splitlines(), node)
             if heading != section:
                 section = heading
-                parts += [f"## {section}", ""]
-            arguments = ast.unparse(function.args)
-            returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
-            parts += [f"### `{function.name}({arguments}){returns}`", ""]
-            parts += [inspect.cleandoc(ast.get_docstring(function) or ""), ""]
-    return "\n".join(parts).rstrip() + "\n"
+                parts.append(f"## {section}\n")
+            parts.append(f"### `{node.name}`\n\n```python\n{signature(node)}\n```\n")
+            parts.append(f"{_markdown(ast.get_docstring(node))}\n")
+    return "\n".join(parts)
 
 
-def _section(lines: list[str], before: int) -> str:
-    """Return the last heading comment above a line."""
-    return next(
-        line.removeprefix("# ") for line in reversed(lines[: before - 1]) if line.startswith("# ")
-    )
+def signature(function: ast.FunctionDef) -> str:
+    """Return a function's signature as its source has it, without ``def``."""
+    assert function.returns is not None
+    return f"{function.name}({ast.unparse(function.args)}) -> {ast.unparse(function.returns)}"
+
+
+def _section(lines: list[str], function: ast.FunctionDef) -> str:
+    """Return the comment line nearest above a function that starts in the first column."""
+    above = lines[: function.decorator_list[0].lineno]
+    return next(line[2:] for line in reversed(above) if line.startswith("# "))
+
+
+def _markdown(docstring: str | None) -> str:
+    return (docstring or "").replace("``", "`")
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE}")

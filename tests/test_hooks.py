@@ -1,281 +1,462 @@
-"""The hooks: each fires when it says, with what it says; listening changes no number."""
+"""Hooks: each one fires, in order and with its documented arguments; each one is documented."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
-import threading
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import mfcore as mf
+import mfops_basic as ops
 from mfcore import hookspecs
-from mfcore.errors import DetachedTracerWarning, StopRun
-from mfcore.plugins import RUN_HOOKS, Observers
-from mfops_basic import Add, Mul
-from mfops_nn import MSE, Linear, Sigmoid
-from mfoptim import SGD, fit
+from mfcore.plugins import RUN_HOOKS
+from mfcore.registry import Registry, observers
 
-DOCS = Path(__file__).parent.parent / "docs"
-SPECS = {n: f for n, f in vars(hookspecs).items() if n.startswith("mf_")}
+pytestmark = pytest.mark.usefixtures("core_packs")
+
+REGISTRATION = ("mf_operations", "mf_optimizers", "mf_engines", "mf_tracers", "mf_commands")
+SPECS = [name for name in vars(hookspecs) if name.startswith("mf_")]
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 class Recorder:
-    """Keeps every run hook that fires, in order, with its arguments."""
+    """Implements every run hook with all its arguments, and keeps what it is told."""
 
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
+    def __init__(self):
+        self.events = []
 
-    def names(self) -> list[str]:
+    def names(self):
         return [name for name, _ in self.events]
 
-    def of(self, hook: str) -> list[dict[str, Any]]:
+    def of(self, hook):
         return [arguments for name, arguments in self.events if name == hook]
 
 
-def _recording(hook: str) -> Any:
-    names = list(inspect.signature(SPECS[hook]).parameters)
-    source = (
-        f"def {hook}(self, {', '.join(names)}):\n    self.events.append(({hook!r}, locals()))\n"
-    )
-    namespace: dict[str, Any] = {}
+def _recording(hook):
+    arguments = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    source = f"def {hook}(self, {', '.join(arguments)}):\n    note(self, locals())"
+
+    def note(self, given):
+        self.events.append((hook, {name: given[name] for name in arguments}))
+
+    namespace = {"note": note}
     exec(source, namespace)
     return mf.hookimpl(namespace[hook])
 
 
-for _hooks in RUN_HOOKS.values():
-    for _hook in _hooks:
+for _hook in SPECS:
+    if _hook not in REGISTRATION:
         setattr(Recorder, _hook, _recording(_hook))
 
 
-def network() -> tuple[mf.Node, dict[str, Any]]:
-    rng = np.random.default_rng(0)
-    X, y = mf.Input("X"), mf.Input("y")
-    W, b = mf.Parameter(rng.normal(size=(3, 2)), name="W"), mf.Parameter(np.zeros(2), name="b")
-    hidden = Sigmoid(Linear(X, W, b))
-    cost = MSE(y, Mul(hidden, hidden))
-    return cost, {"X": rng.normal(size=(5, 3)), "y": rng.normal(size=(5, 2))}
+@mf.optimizer
+class Descent:
+    learning_rate: float = 0.5
+
+    @staticmethod
+    def update(parameter, gradient, learning_rate):
+        return parameter - learning_rate * gradient
 
 
-def test_a_sort_is_told_node_by_node_and_edge_by_edge() -> None:
-    x, y = mf.Input("x"), mf.Input("y")
+class Example:
+    """cost = x * W + x, of which x is an input that is read twice."""
+
+    def __init__(self):
+        self.x, self.W = mf.Input("x"), mf.Parameter(3.0, name="W")
+        self.product = ops.Mul(self.x, self.W)
+        self.cost = ops.Add(self.product, self.x)
+
+
+@pytest.fixture
+def example():
+    return Example()
+
+
+@pytest.fixture
+def recorded(example):
+    """What is told of one forward and one backward pass of the example."""
+    session = mf.Session(example.cost)
     recorder = Recorder()
-
     with mf.tracing(recorder):
-        graph = mf.Graph(Add(x, Mul(x, y)))
-
-    told = [
-        (name, [graph.name(v) for v in arguments.values() if isinstance(v, mf.Node)])
-        for name, arguments in recorder.events
-    ]
-    assert told == [
-        ("mf_sort_start", []),
-        ("mf_sort_visit", ["x"]),
-        ("mf_sort_edge", ["x", "mul_1"]),
-        ("mf_sort_edge", ["x", "add_1"]),
-        ("mf_sort_visit", ["y"]),
-        ("mf_sort_edge", ["y", "mul_1"]),
-        ("mf_sort_visit", ["mul_1"]),
-        ("mf_sort_edge", ["mul_1", "add_1"]),
-        ("mf_sort_visit", ["add_1"]),
-        ("mf_sort_finish", []),
-    ]
-    assert [e["remaining"] for e in recorder.of("mf_sort_edge")] == [1, 1, 0, 0]
-    assert [e["position"] for e in recorder.of("mf_sort_visit")] == [0, 1, 2, 3]
+        run = session.run({example.x: 2.0})
+        run.backward(wrt=[example.W, example.x])
+    recorder.session, recorder.run = session, run
+    return recorder
 
 
-def test_a_forward_pass_is_told_with_inputs_by_name_and_results() -> None:
-    x, y = mf.Input("x"), mf.Input("y")
-    node = Mul(x, y)
-    session, recorder = mf.Session(node), Recorder()
+# Sorting
 
+
+@pytest.fixture
+def sorted_example(example):
+    recorder = Recorder()
     with mf.tracing(recorder):
-        run = session.run({x: 3.0, y: 4.0})
+        recorder.graph = mf.Graph(example.cost)
+    return recorder
 
-    assert recorder.names() == [
-        "mf_run_start",
-        "mf_forward_finish",
-        "mf_forward_finish",
-        "mf_forward_start",
-        "mf_forward_finish",
+
+def test_mf_sort_start_fires_first_when_a_graph_is_built(sorted_example):
+    assert sorted_example.events[0] == ("mf_sort_start", {"graph": sorted_example.graph})
+    assert len(sorted_example.of("mf_sort_start")) == 1
+
+
+def test_mf_sort_visit_fires_for_each_node_in_order(sorted_example):
+    graph = sorted_example.graph
+
+    assert sorted_example.of("mf_sort_visit") == [
+        {"graph": graph, "node": node, "position": i} for i, node in enumerate(graph)
+    ]
+
+
+def test_mf_sort_edge_fires_for_each_edge_that_a_visit_removes(sorted_example, example):
+    graph, x, W = sorted_example.graph, example.x, example.W
+    product, cost = example.product, example.cost
+
+    assert sorted_example.of("mf_sort_edge") == [
+        {"graph": graph, "source": x, "target": product, "remaining": 1},
+        {"graph": graph, "source": x, "target": cost, "remaining": 1},
+        {"graph": graph, "source": W, "target": product, "remaining": 0},
+        {"graph": graph, "source": product, "target": cost, "remaining": 0},
+    ]
+    visit, edge = "mf_sort_visit", "mf_sort_edge"
+    assert sorted_example.names()[1:-1] == [visit, edge, edge, visit, edge, visit, edge, visit]
+
+
+def test_mf_sort_finish_fires_last(sorted_example):
+    assert sorted_example.events[-1] == ("mf_sort_finish", {"graph": sorted_example.graph})
+    assert len(sorted_example.of("mf_sort_finish")) == 1
+
+
+def test_a_sort_that_an_observer_hears_is_kahn_s_algorithm(sorted_example):
+    waiting = {node: len(node.inputs) for node in sorted_example.graph}
+    for name, event in sorted_example.events:
+        if name == "mf_sort_visit":
+            assert waiting[event["node"]] == 0
+        if name == "mf_sort_edge":
+            waiting[event["target"]] -= 1
+            assert waiting[event["target"]] == event["remaining"]
+    assert set(waiting.values()) == {0}
+
+
+# A run
+
+
+def about(recorded, phase):
+    session = recorded.session
+    return {"session": session, "run": recorded.run, "phase": phase, "graph": session.graph}
+
+
+def test_mf_run_start_fires_before_each_pass(recorded):
+    assert recorded.of("mf_run_start") == [about(recorded, "forward"), about(recorded, "backward")]
+    assert recorded.names()[0] == "mf_run_start"
+
+
+def test_mf_run_finish_fires_after_each_pass(recorded):
+    assert recorded.of("mf_run_finish") == [about(recorded, "forward"), about(recorded, "backward")]
+    assert recorded.names()[-1] == "mf_run_finish"
+
+
+def test_mf_forward_start_fires_before_each_operation_with_its_inputs(recorded, example):
+    graph, run = recorded.session.graph, recorded.run
+
+    assert recorded.of("mf_forward_start") == [
+        {"run": run, "graph": graph, "node": example.product,
+         "inputs": {"factors[0]": 2.0, "factors[1]": 3.0}},
+        {"run": run, "graph": graph, "node": example.cost,
+         "inputs": {"terms[0]": 6.0, "terms[1]": 2.0}},
+    ]  # fmt: skip
+
+
+def test_mf_forward_finish_fires_for_every_node_with_its_value(recorded, example):
+    graph, run = recorded.session.graph, recorded.run
+
+    assert recorded.of("mf_forward_finish") == [
+        {"run": run, "graph": graph, "node": example.x, "inputs": {}, "value": 2.0},
+        {"run": run, "graph": graph, "node": example.W, "inputs": {}, "value": 3.0},
+        {"run": run, "graph": graph, "node": example.product,
+         "inputs": {"factors[0]": 2.0, "factors[1]": 3.0}, "value": 6.0},
+        {"run": run, "graph": graph, "node": example.cost,
+         "inputs": {"terms[0]": 6.0, "terms[1]": 2.0}, "value": 8.0},
+    ]  # fmt: skip
+
+
+def test_mf_backward_start_fires_for_every_node_with_what_it_received(recorded, example):
+    graph, run = recorded.session.graph, recorded.run
+
+    assert recorded.of("mf_backward_start") == [
+        {"run": run, "graph": graph, "node": example.cost, "received": ((None, 1.0),), "grad": 1.0},
+        {"run": run, "graph": graph, "node": example.product,
+         "received": ((example.cost, 1.0),), "grad": 1.0},
+        {"run": run, "graph": graph, "node": example.W,
+         "received": ((example.product, 2.0),), "grad": 2.0},
+        {"run": run, "graph": graph, "node": example.x,
+         "received": ((example.cost, 1.0), (example.product, 3.0)), "grad": 4.0},
+    ]  # fmt: skip
+
+
+def test_mf_backward_finish_fires_for_every_operation_with_what_it_sent(recorded, example):
+    graph, run = recorded.session.graph, recorded.run
+
+    assert recorded.of("mf_backward_finish") == [
+        {"run": run, "graph": graph, "node": example.cost, "grad": 1.0,
+         "sent": {"terms[0]": 1.0, "terms[1]": 1.0}},
+        {"run": run, "graph": graph, "node": example.product, "grad": 1.0,
+         "sent": {"factors[0]": 3.0, "factors[1]": 2.0}},
+    ]  # fmt: skip
+
+
+def test_a_run_is_told_in_the_order_in_which_it_happens(recorded):
+    forward = ["mf_forward_start", "mf_forward_finish"]
+    backward = ["mf_backward_start", "mf_backward_finish"]
+
+    assert recorded.names() == [
+        "mf_run_start", "mf_forward_finish", "mf_forward_finish", *forward, *forward,
         "mf_run_finish",
+        "mf_run_start", *backward, *backward, "mf_backward_start", "mf_backward_start",
+        "mf_run_finish",
+    ]  # fmt: skip
+
+
+def test_what_was_not_wanted_is_told_as_none_and_in_shape_and_dtype_of_the_input(example):
+    x, b = mf.Input("x"), mf.Parameter(np.zeros(3, np.float32), name="b")
+    cost = (x + b).sum()
+    recorder = Recorder()
+    with mf.tracing(recorder):
+        mf.Session(cost).run({x: np.ones((4, 3))}).backward()
+
+    sent = recorder.of("mf_backward_finish")[-1]["sent"]
+    assert sent["terms[0]"] is None
+    np.testing.assert_array_equal(sent["terms[1]"], np.full(3, 4, np.float32), strict=True)
+
+
+def test_observers_are_told_arrays_even_of_python_numbers():
+    x = mf.Input("x")
+    recorder = Recorder()
+    with mf.tracing(recorder):
+        mf.Session(x * 2).run({x: 1.5})
+
+    told = [e["value"] for e in recorder.of("mf_forward_finish")]
+    told += [v for e in recorder.of("mf_forward_start") for v in e["inputs"].values()]
+    assert {isinstance(value, (np.ndarray, np.generic)) for value in told} == {True}
+
+
+def test_a_pass_that_raises_is_started_but_not_finished():
+    x = mf.Input("x")
+    session = mf.Session(ops.MatMul(x, x))
+    recorder = Recorder()
+    with mf.tracing(recorder), pytest.raises(mf.errors.ForwardError):
+        session.run({x: np.ones((2, 3))})
+
+    assert recorder.names() == ["mf_run_start", "mf_forward_finish", "mf_forward_start"]
+
+
+# Training
+
+
+@pytest.fixture
+def stepped(example):
+    session = mf.Session(example.cost)
+    recorder = Recorder()
+    with mf.tracing(recorder):
+        recorder.losses = [session.step({example.x: 2.0}, Descent()) for _ in range(2)]
+    recorder.session = session
+    return recorder
+
+
+def test_mf_step_start_fires_before_a_step_counted_from_one(stepped):
+    assert stepped.of("mf_step_start") == [
+        {"session": stepped.session, "step": 1},
+        {"session": stepped.session, "step": 2},
     ]
-    (start,) = recorder.of("mf_forward_start")
-    assert start["inputs"] == {"factors[0]": 3.0, "factors[1]": 4.0}
-    finish = recorder.of("mf_forward_finish")[-1]
-    assert (finish["node"], finish["value"], finish["run"]) == (node, 12.0, run)
-    for hook in ("mf_run_start", "mf_run_finish"):
-        (event,) = recorder.of(hook)
-        assert (event["phase"], event["session"], event["graph"]) == (
-            "forward",
-            session,
-            session.graph,
-        )
+    assert stepped.names()[0] == "mf_step_start"
 
 
-def test_a_backward_pass_is_told_with_what_was_received_and_sent() -> None:
-    x = mf.Input("x")
-    square = Mul(x, x)
-    session, recorder = mf.Session(Add(square, x)), Recorder()
-    run = session.run({x: 3.0})
-
-    with mf.tracing(recorder):
-        run.backward(wrt=[x])
-
-    starts = recorder.of("mf_backward_start")
-    assert [session.graph.name(e["node"]) for e in starts] == ["add_1", "mul_1", "x"]
-    seed, _, last = starts
-    assert seed["received"] == ((None, 1.0),)
-    assert last["received"] == ((seed["node"], 1.0), (square, 3.0), (square, 3.0))
-    assert last["grad"] == run.gradients[x] == 7.0
-    sent = {session.graph.name(e["node"]): e["sent"] for e in recorder.of("mf_backward_finish")}
-    assert sent["mul_1"] == {"factors[0]": 3.0, "factors[1]": 3.0}
-    assert recorder.of("mf_run_start")[0]["phase"] == "backward"
+def test_mf_step_finish_fires_after_a_step_with_its_loss(stepped):
+    assert stepped.of("mf_step_finish") == [
+        {"session": stepped.session, "step": 1, "loss": stepped.losses[0]},
+        {"session": stepped.session, "step": 2, "loss": stepped.losses[1]},
+    ]
+    assert stepped.names()[-1] == "mf_step_finish"
 
 
-def test_training_is_told_by_epoch_and_step() -> None:
-    cost, feeds = network()
+def test_the_parameters_are_updated_when_mf_step_finish_fires(example):
+    seen = []
+
+    class Watch:
+        @mf.hookimpl
+        def mf_step_start(self, session):
+            seen.append(float(session["W"]))
+
+        @mf.hookimpl
+        def mf_step_finish(self, session):
+            seen.append(float(session["W"]))
+
+    session = mf.Session(example.cost)
+    with mf.tracing(Watch()):
+        session.step({example.x: 2.0}, Descent())
+
+    assert seen == [3.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("hook", "arguments"),
+    [
+        ("mf_epoch_start", {"session": "session", "epoch": 1}),
+        ("mf_epoch_finish", {"session": "session", "epoch": 1, "logs": {"loss": 2.0}}),
+    ],
+)
+def test_mf_epoch_start_and_mf_epoch_finish_reach_who_listens_to_training(hook, arguments):
     recorder = Recorder()
-
     with mf.tracing(recorder):
-        history = fit(cost, feeds, SGD(), epochs=2, batch_size=3, seed=0)
+        observers("training").fire(hook, **arguments)
 
-    training = [n for n in recorder.names() if n in RUN_HOOKS["training"]]
-    epoch = ["mf_epoch_start", *["mf_step_start", "mf_step_finish"] * 2, "mf_epoch_finish"]
-    assert training == epoch * 2
-    assert [e["epoch"] for e in recorder.of("mf_epoch_start")] == [1, 2]
-    assert [e["step"] for e in recorder.of("mf_step_start")] == [1, 2, 3, 4]
-    assert [e["logs"]["loss"] for e in recorder.of("mf_epoch_finish")] == history.loss
-    assert all(np.isfinite(e["loss"]) for e in recorder.of("mf_step_finish"))
+    assert recorder.events == [(hook, arguments)]
 
 
-@given(seed=st.integers(0, 10_000), size=st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
-def test_observed_and_unobserved_runs_give_the_same_bits(seed: int, size: int) -> None:
-    rng = np.random.default_rng(seed)
-    inputs = [mf.Input(), mf.Parameter(rng.normal(size=(2, 3)))]
-    nodes: list[mf.Node] = list(inputs)
-    for _ in range(size):
-        x, y = (nodes[i] for i in rng.integers(0, len(nodes), 2))
-        choice = rng.integers(0, 5)
-        nodes.append([x + y, x * y, np.tanh(x), np.maximum(x, y), x - 0.5][choice])
-    cost = nodes[-1].sum() + (inputs[1] * 0).sum()
-    feeds = {n: rng.normal(size=(2, 3)) for n in inputs[:1] if n in mf.Graph(cost)}
-
-    def train(session: mf.Session) -> list[bytes]:
-        losses = [session.step(feeds, optimizer) for _ in range(3)]
-        run = session.run(feeds)
-        found = [run[n] for n in session.graph] + [run.gradients[inputs[1]]]
-        return [np.asarray(value).tobytes() for value in [*losses, *found]]
-
-    optimizer = SGD(learning_rate=0.01)
-    plain = train(mf.Session(cost))
-    with mf.tracing(Recorder()) as recorder:
-        observed = train(mf.Session(cost))
-
-    assert observed == plain
-    assert recorder.events
+# Registration
 
 
-def test_an_unobserved_run_calls_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("a hook was fired")
+@pytest.mark.parametrize("hook", REGISTRATION)
+def test_registration_hooks_are_called_once_per_registry_when_a_pack_is_loaded(hook):
+    calls = []
 
-    cost, feeds = network()
-    monkeypatch.setattr(Observers, "fire", fail)
+    class Plugin:
+        pass
 
-    loss = mf.Session(cost).step(feeds, SGD())
+    def implementation(self):
+        calls.append(hook)
+        return []
 
-    assert np.isfinite(loss)
-
-
-class Raising:
-    @mf.hookimpl
-    def mf_forward_finish(self, node: mf.Node) -> None:
-        raise ValueError("my own fault")
-
-
-def test_a_tracer_that_raises_is_detached_and_the_others_go_on() -> None:
-    cost, feeds = network()
-    session = mf.Session(cost)
-    expected = session.run(feeds)[cost]
-
-    with mf.tracing(Raising()), mf.tracing(Recorder()) as recorder:
-        with pytest.warns(DetachedTracerWarning, match="Raising.* my own fault") as caught:
-            value = session.run(feeds)[cost]
-        session.run(feeds)
-
-    assert value == expected
-    assert len(caught) == 1
-    assert len(recorder.of("mf_run_finish")) == 2
+    setattr(Plugin, hook, mf.hookimpl(implementation))
+    for count in (1, 2):
+        registry = Registry(autoload=False)
+        registry.register(Plugin(), "mine")
+        registry.all("operation")
+        if hook == "mf_commands":
+            registry.commands()
+        assert calls == [hook] * count
 
 
-class Stopping:
-    @mf.hookimpl
-    def mf_forward_start(self, node: mf.Node) -> None:
-        raise StopRun(f"stopped before {type(node).__name__}")
+# Who listens
 
 
-def test_a_tracer_can_stop_the_run_on_purpose() -> None:
-    cost, feeds = network()
-
-    with mf.tracing(Stopping()), pytest.raises(StopRun, match="stopped before Linear"):
-        mf.Session(cost).run(feeds)
+class Listener(Recorder):
+    """A plugin that a pack registers and that listens by itself."""
 
 
-def test_other_threads_are_not_heard() -> None:
-    cost, feeds = network()
-    recorder = Recorder()
+def test_a_registered_plugin_that_implements_run_hooks_listens(example):
+    listener = Listener()
+    registry = Registry(autoload=False)
+    registry.register(listener, "listener")
+    session = mf.Session(example.cost)
 
-    with mf.tracing(recorder):
-        thread = threading.Thread(target=lambda: mf.Session(cost).run(feeds))
-        thread.start()
-        thread.join()
+    with mf.registry.using(registry):
+        run = session.run({example.x: 2.0})
+    heard = listener.names()
+    session.run({example.x: 2.0})
 
-    assert recorder.events == []
-
-
-def test_a_plugin_registered_in_code_listens_to_every_run() -> None:
-    x = mf.Input("x")
-    packs = mf.Registry(autoload=False)
-    recorder = Recorder()
-    packs.register(recorder, "listening")
-
-    with mf.registry.using(packs):
-        mf.Session(x).run({x: 1.0})
-
-    assert recorder.names()[-1] == "mf_run_finish"
+    assert heard[0] == "mf_run_start"
+    assert heard.count("mf_forward_finish") == 4
+    assert listener.names() == heard
+    assert run[example.cost] == 8
 
 
-def test_every_run_hook_is_of_one_kind() -> None:
-    grouped = [hook for hooks in RUN_HOOKS.values() for hook in hooks]
-    registration = {"mf_operations", "mf_optimizers", "mf_engines", "mf_tracers", "mf_commands"}
+def test_a_plugin_may_take_any_subset_of_the_arguments(example):
+    heard = []
 
-    assert sorted(grouped) == sorted(SPECS.keys() - registration)
+    class Some:
+        @mf.hookimpl
+        def mf_forward_finish(self, node):
+            heard.append(node)
+
+        @mf.hookimpl
+        def mf_run_finish(self):
+            heard.append("done")
+
+    with mf.tracing(Some()):
+        mf.Session(example.cost).run({example.x: 1.0})
+
+    assert heard == [*mf.Graph(example.cost), "done"]
 
 
-def test_the_page_of_hooks_is_the_one_generated_from_the_specs() -> None:
-    spec = importlib.util.spec_from_file_location("generate_hooks", DOCS / "generate_hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
+def test_only_who_listens_to_a_kind_of_event_is_asked(example):
+    class Sorts:
+        @mf.hookimpl
+        def mf_sort_start(self):
+            """Hear of sorts only."""
 
-    assert (DOCS / "hooks.md").read_text(encoding="utf-8") == generator.page()
+    with mf.tracing(Sorts()):
+        assert observers("sort")
+        assert not observers("run")
+        assert not observers("training")
+    assert not observers("sort")
+
+
+# Every hook has a test and a place in the docs
+
+
+def test_every_spec_is_known_as_a_registration_or_run_hook():
+    run_hooks = [hook for hooks in RUN_HOOKS.values() for hook in hooks]
+
+    assert sorted(SPECS) == sorted([*REGISTRATION, *run_hooks])
+    assert len(run_hooks) == len(set(run_hooks))
 
 
 @pytest.mark.parametrize("hook", SPECS)
-def test_every_hook_is_documented_and_has_a_test(hook: str) -> None:
-    page = (DOCS / "hooks.md").read_text(encoding="utf-8")
-    tests = "".join(
-        path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")
-    )
+def test_every_hook_has_a_test(hook):
+    tests = [name for name in vars(sys.modules[__name__]) if name.startswith("test_")]
 
-    assert f"### `{hook}{inspect.signature(SPECS[hook])}".split(" ->")[0].replace("'", "") in page
-    assert tests.count(hook) >= 1
-    assert inspect.getdoc(SPECS[hook])
+    assert hook in REGISTRATION or any(hook in name for name in tests)
+
+
+@pytest.mark.parametrize("hook", SPECS)
+def test_every_hook_is_typed_and_says_when_it_fires(hook):
+    spec = getattr(hookspecs, hook)
+    signature = inspect.signature(spec)
+
+    assert signature.return_annotation is not inspect.Signature.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    words = ("Return", "Called") if hook in REGISTRATION else ("Fires",)
+    assert all(word in spec.__doc__ for word in words)
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("generate_hooks", DOCS / "generate_hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_hooks_is_the_one_that_is_generated():
+    page = (DOCS / "hooks.md").read_text(encoding="utf-8")
+
+    assert page == generator().page(), "run `python docs/generate_hooks.py`"
+
+
+@pytest.mark.parametrize("hook", SPECS)
+def test_every_hook_is_documented_with_its_exact_signature(hook):
+    page = (DOCS / "hooks.md").read_text(encoding="utf-8")
+    block = page.partition(f"### `{hook}`\n\n```python\n")[2].partition("\n```")
+    documented = ast.parse(f"def {block[0]}: ...").body[0]
+    expected = inspect.signature(getattr(hookspecs, hook))
+
+    assert documented.name == hook
+    assert [a.arg for a in documented.args.args] == list(expected.parameters)
+    assert [ast.unparse(a.annotation) for a in documented.args.args] == [
+        parameter.annotation for parameter in expected.parameters.values()
+    ]
+    assert ast.unparse(documented.returns) == expected.return_annotation
+    first = inspect.getdoc(getattr(hookspecs, hook)).splitlines()[0].replace("``", "`")
+    assert first in block[2].partition("###")[0]
+
+
+@pytest.mark.parametrize("section", ["Registration", "Sorting a graph", "A run", "Training"])
+def test_the_page_groups_hooks_by_section(section):
+    assert f"\n## {section}" in (DOCS / "hooks.md").read_text(encoding="utf-8")

@@ -60,14 +60,8 @@ def plugin(**hooks):
         def implementation(result=result):
             return result() if callable(result) else result
 
-        plain = _without_arguments(implementation)
-        plain.__name__ = hook
-        setattr(module, hook, mf.hookimpl(plain))
+        setattr(module, hook, mf.hookimpl(implementation))
     return module
-
-
-def _without_arguments(function):
-    return lambda: function()
 
 
 def packs(*entry_points, **options):

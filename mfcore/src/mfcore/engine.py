@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from mfcore.errors import BackwardError, ForwardError, NotDifferentiableError, type_name
+from mfcore.errors import (
+    BackwardError,
+    ForwardError,
+    NodeUseError,
+    NotDifferentiableError,
+    type_name,
+)
 from mfcore.graph import Graph, collector_paused
-from mfcore.node import Array, Constant, Node
+from mfcore.node import Array, Constant, Node, as_array
 from mfcore.operation import spec_of
 
 if TYPE_CHECKING:
@@ -433,15 +439,20 @@ class ReferenceProgram(Program):
 
     def _fitted(self, gradient: Any, value: Array, broadcasts: bool, i: int, k: int) -> Array:
         """Return a gradient in the shape and dtype of the value it belongs to."""
-        gradient = np.asarray(gradient)[()]
+        try:
+            gradient = as_array(gradient, "it")[()]
+        except NodeUseError as error:
+            raise BackwardError(
+                f"backward of {self._describe(i)} returned {type_name(gradient)} as gradient for "
+                f"its input {self._input_name(i, k)!r}: {error}"
+            ) from None
         if gradient.shape != value.shape:
             summed = unbroadcast(gradient, value.shape) if broadcasts else None
             if summed is None:
-                node = self.graph.nodes[i]
-                name = spec_of(node).input_names(len(node.inputs))[k]
                 raise BackwardError(
                     f"backward of {self._describe(i)} returned a gradient of shape "
-                    f"{gradient.shape} for its input {name!r} of shape {value.shape}"
+                    f"{gradient.shape} for its input {self._input_name(i, k)!r} "
+                    f"of shape {value.shape}"
                 )
             gradient = summed
         if value.dtype.kind == "f" and gradient.dtype != value.dtype:
@@ -452,6 +463,10 @@ class ReferenceProgram(Program):
 
     def _describe(self, i: int) -> str:
         return self.graph.describe(self.graph.nodes[i])
+
+    def _input_name(self, i: int, k: int) -> str:
+        node = self.graph.nodes[i]
+        return spec_of(node).input_names(len(node.inputs))[k]
 
     def _forward_error(self, i: int, memory: Memory, error: Exception) -> ForwardError:
         for source in self.graph.nodes[i].inputs:

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 @operation(ufunc=np.add, broadcasts=True)
 class Add(Node):
-    """Sum of any number of terms, ``x + y + z``."""
+    """Sum of any number of terms, ``x + y + z``.
+
+    Parameters
+    ----------
+    *terms : Node
+        One or more, of shapes that broadcast.
+
+    Examples
+    --------
+    >>> Add.forward(1, 2, 3)
+    6
+    """
 
     terms: tuple[Node, ...]
 
@@ -54,7 +65,18 @@ class Subtract(Node):
 
 @operation(ufunc=np.multiply, broadcasts=True)
 class Mul(Node):
-    """Product of any number of factors, ``x * y * z``."""
+    """Product of any number of factors, ``x * y * z``.
+
+    Parameters
+    ----------
+    *factors : Node
+        One or more, of shapes that broadcast.
+
+    Examples
+    --------
+    >>> Mul.forward(2, 3, 4)
+    24
+    """
 
     factors: tuple[Node, ...]
 

@@ -45,6 +45,14 @@ class Index(Node):
     index : index
         Ints, slices, ``...``, ``None``, and integer or bool arrays, fixed in the graph.
         For indices that are themselves computed see ``Take``.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> x = mf.Input("x")
+    >>> run = mf.Session(x[[0, 2, 2]].sum()).run({x: [1.0, 5.0, 7.0]})
+    >>> run.gradients[x]
+    array([1., 0., 2.])
     """
 
     x: Node
@@ -106,6 +114,12 @@ class Take(Node):
         are refused: NumPy's ``take`` would read a mask as the indices 0 and 1.
     axis : int, optional
         The axis; by default ``x`` is flattened.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Take.forward(np.array([10, 20, 30]), np.array([2, 0]), 0)
+    array([30, 10])
     """
 
     x: Node
@@ -180,6 +194,13 @@ class OneHot(Node):
         Number of classes. The result is ``(..., depth)``.
     dtype : dtype, optional
         Dtype of the result, float64 by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> OneHot.forward(np.array([1, 0]), 2, np.dtype(int))
+    array([[0, 1],
+           [1, 0]])
     """
 
     indices: Node

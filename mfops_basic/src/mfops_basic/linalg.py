@@ -19,6 +19,12 @@ class MatMul(Node):
         ``(..., n, k)`` or ``(k,)``.
     y : Node
         ``(..., k, m)`` or ``(k,)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MatMul.forward(np.ones((5, 1, 2, 3)), np.ones((4, 3, 2))).shape
+    (5, 4, 2, 2)
     """
 
     x: Node

@@ -67,6 +67,12 @@ class Where(Node):
         Bools, or numbers of which 0 is false. It gets no gradient.
     x, y : Node
         The values to choose from; all three broadcast against each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Where.forward(np.array([True, False]), np.array([1.0, 2.0]), 0.0)
+    array([1., 0.])
     """
 
     condition: Node

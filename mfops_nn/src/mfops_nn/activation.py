@@ -27,6 +27,12 @@ class Sigmoid(Node):
     ----------
     x : Node
         Of any shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Sigmoid.forward(np.array([0.0, 1e308]))
+    array([0.5, 1. ])
     """
 
     x: Node
@@ -72,6 +78,12 @@ class Softmax(Node):
         Of any shape with at least one axis.
     axis : int, optional
         The axis along which the shares sum to one, by default the last.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Softmax.forward(np.array([1e4, 1e4]), -1)
+    array([0.5, 0.5])
     """
 
     x: Node

@@ -19,6 +19,12 @@ class Linear(Node):
         ``(k, m)`` weights.
     b : Node
         ``(m,)`` biases, or any shape that broadcasts to ``(n, m)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Linear.forward(np.array([[1.0, 2.0]]), np.array([[5.0], [7.0]]), np.array([-1.0]))
+    array([[18.]])
     """
 
     X: Node

@@ -25,6 +25,15 @@ class MSE(Node):
         Targets, of any shape.
     a : Node
         Predictions, of any shape with as many elements: ``(n,)`` and ``(n, 1)`` fit.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> y, a = mf.Input("y"), mf.Input("a")
+    >>> cost = MSE(y, a)
+    >>> run = mf.Session(cost).run({y: [1.0, 2.0], a: [[2.0], [5.0]]})
+    >>> float(run[cost]), run.gradients[a].tolist()
+    (5.0, [[1.0], [3.0]])
     """
 
     y: Node
@@ -62,6 +71,15 @@ class CrossEntropy(Node):
         one-hot rows or probabilities. What has target 0 counts as 0, at a logit of -inf too.
     logits : Node
         ``(..., k)`` scores before softmax.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> classes, logits = mf.Input("classes"), mf.Input("logits")
+    >>> cost = CrossEntropy(classes, logits)
+    >>> run = mf.Session(cost).run({classes: [1], logits: [[0.0, 0.0]]})
+    >>> round(float(run[cost]), 4), run.gradients[logits].tolist()
+    (0.6931, [[0.5, -0.5]])
     """
 
     targets: Node
@@ -117,6 +135,12 @@ class BinaryCrossEntropy(Node):
         0 or 1, or probabilities, of any shape.
     logits : Node
         Scores before sigmoid, with as many elements.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(BinaryCrossEntropy.forward(np.array([0.0]), np.array([1e4])))
+    10000.0
     """
 
     targets: Node

@@ -31,6 +31,14 @@ class Dropout(Node):
         Of any shape.
     rate : float, optional
         Probability with which an element becomes 0; in [0, 1).
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> x = mf.Input("x")
+    >>> session = mf.Session(Dropout(x, rate=0.5), seed=0)
+    >>> session.run({x: [1.0, 2.0, 3.0]}, training=True)["dropout_1"]
+    array([2., 0., 0.])
     """
 
     x: Node
