@@ -20,10 +20,12 @@ INTRODUCTION = """\
 ```python
 import mfcore as mf
 
+
 class Spy:
     @mf.hookimpl
     def mf_forward_finish(self, node, value):
         print(node, value.shape)
+
 
 with mf.tracing(Spy()):
     session.run(feeds)

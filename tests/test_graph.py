@@ -227,7 +227,7 @@ def test_what_is_no_node_cannot_be_an_output(outputs):
 def test_unknown_nodes_are_errors_that_name_them(ask, stranger):
     graph = mf.Graph(ops.Exp(mf.Input("x")))
 
-    with pytest.raises(UnknownNodeError, match="is not part of this graph.*exp_1") as caught:
+    with pytest.raises(UnknownNodeError, match=r"is not part of this graph.*exp_1") as caught:
         getattr(graph, ask)(stranger)
     assert ("stranger" in str(caught.value)) == ("stranger" in str(stranger))
 

@@ -326,7 +326,8 @@ UNARY = {
     "np.sum": (lambda x: np.sum(x, 0), lambda a: np.sum(a, 0)),
     "np.exp": (np.exp, np.exp),
     "np.where": (lambda x: np.where(x > 1, x, 0), lambda a: np.where(a > 1, a, 0)),
-    "np.concatenate": (lambda x: np.concatenate((x, B), axis=1), lambda a: np.concatenate((a, B), axis=1)),
+    "np.concatenate": (
+        lambda x: np.concatenate((x, B), axis=1), lambda a: np.concatenate((a, B), axis=1)),
     "np.equal": (lambda x: np.equal(x, 2), lambda a: a == 2),
 }  # fmt: skip
 

@@ -251,6 +251,7 @@ def test_numpy_s_syntax_means_on_nodes_what_it_means_on_arrays(call: Any) -> Non
         (lambda x: np.sum(x, dtype=float), "dtype="),
         (lambda x: np.exp(x, where=[True]), "where="),
         (lambda x: np.reshape(x, 3, order="F"), "order="),
+        (lambda x: np.where(x > 0), "np.where on nodes needs condition, x, y"),
     ],
 )
 def test_what_nobody_declared_is_an_error_that_names_it(call: Any, named: str) -> None:

@@ -191,7 +191,7 @@ def test_representations_name_graph_and_nodes(net):
 
 
 def test_an_engine_is_given_by_name_or_as_it_is():
-    from mfcore.engine import ReferenceEngine
+    from mfcore.reference import ReferenceEngine
 
     x = mf.Input("x")
     for engine in ("reference", "mfcore.reference", ReferenceEngine()):
@@ -297,7 +297,8 @@ WRONG_FEEDS = {
         lambda n: {**n.batch, mf.Input("Z"): 1}, UnknownFeedError, ["Z (mfcore.Input", "not part"]),
     "no key of feeds": (lambda n: {**n.batch, 3: 1}, UnknownFeedError, ["not by 3"]),
     "a parameter": (
-        lambda n: {**n.batch, n.W: n.W.value}, UnknownFeedError, ["W (mfcore.Parameter", "session["]),
+        lambda n: {**n.batch, n.W: n.W.value}, UnknownFeedError,
+        ["W (mfcore.Parameter", "session["]),
     "a parameter by name": (
         lambda n: {**n.batch, "b": [0, 0]}, UnknownFeedError, ["b (mfcore.Parameter", "session["]),
     "an operation": (
@@ -640,22 +641,42 @@ def fail(parameter, gradient):
 
 
 def late(parameter, gradient):
-    return parameter * 0 if parameter.ndim == 1 else fail(parameter, gradient)
+    return parameter * 0 if parameter.ndim == 2 else fail(parameter, gradient)
+
+
+def widen(parameter, gradient):
+    return parameter[None]
+
+
+def nothing(parameter, gradient):
+    return None
+
+
+def first_state(parameter):
+    return (parameter,)
+
+
+def forget_state(parameter, gradient, state):
+    return parameter
+
+
+class Derived(Descent):
+    """A class that was not decorated again."""
 
 
 BROKEN = {
     "raises": (broken(update=fail), ZeroDivisionError, "oh"),
     "raises at the second parameter": (broken(update=late), ZeroDivisionError, "oh"),
-    "another shape": (broken(update=lambda parameter, gradient: parameter[None]), ExecutionError, "Broken.*shape"),
-    "no array": (broken(update=lambda parameter, gradient: None), ExecutionError, "Broken.*NoneType"),
+    "another shape": (broken(update=widen), ExecutionError, "Broken.*shape"),
+    "no array": (broken(update=nothing), ExecutionError, "Broken.*NoneType"),
     "no state": (
-        broken(init=lambda parameter: (parameter,), update=lambda parameter, gradient, state: parameter),
+        broken(init=first_state, update=forget_state),
         ExecutionError,
         r"Broken must return \(parameter, state\)",
     ),
     "no optimizer": (object(), DefinitionError, "is no optimizer"),
-    "a class that was not decorated": (type("Derived", (Descent,), {})(), DefinitionError, "lacks @optimizer"),
-}  # fmt: skip
+    "not decorated": (Derived(), DefinitionError, "lacks @optimizer"),
+}
 
 
 @pytest.mark.parametrize("case", BROKEN)

@@ -98,6 +98,10 @@ def _construct(
     _refuse(function, {k: v for k, v in kwargs.items() if k not in spec.hyperparameters})
     if spec.variadic and inputs and not hasattr(inputs[-1], "__operation__"):
         inputs[-1:] = list(inputs[-1])
+    if len(inputs) < len(spec.inputs):
+        raise UndeclaredFunctionError(
+            f"{function_name(function)} on nodes needs {', '.join(spec.inputs)}"
+        )
     return cls(*inputs, **kwargs)
 
 

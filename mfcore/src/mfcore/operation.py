@@ -443,7 +443,7 @@ def annotations_of(cls: type) -> Mapping[str, Any]:
     """
     hints: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        if base.__module__.startswith("mfcore."):
+        if base in (object, Node):
             continue
         namespace = getattr(sys.modules.get(base.__module__), "__dict__", {})
         for name, hint in _own_annotations(base).items():

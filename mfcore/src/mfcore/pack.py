@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mfcore.engine import Engine, ReferenceEngine
+from mfcore.engine import Engine
 from mfcore.hookspecs import hookimpl
+from mfcore.reference import ReferenceEngine
 
 
 @hookimpl

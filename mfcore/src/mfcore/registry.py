@@ -36,6 +36,7 @@ from mfcore.plugins import (
     active_observers,
     new_plugin_manager,
 )
+from mfcore.versions import version_in_range
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -509,43 +510,6 @@ def _api_problem(entry_point: EntryPoint) -> str:
         if match and not version_in_range(__version__, match[1]):
             return f"it was made for mfcore {match[1].strip()}, and this is mfcore {__version__}"
     return ""
-
-
-def version_in_range(version: str, specifiers: str) -> bool:
-    """Return whether a release number is within specifiers such as ``>=1.2,<2``.
-
-    Compares release numbers only, which is all that mfcore's own versions have.
-    """
-    have = _release(version)
-    for specifier in filter(None, (part.strip() for part in specifiers.split(","))):
-        match = re.match(r"(~=|===?|!=|<=|>=|<|>)\s*v?(\d+(?:\.\d+)*)(\.\*)?", specifier)
-        if match is None:
-            continue
-        operator, text, wildcard = match.groups()
-        want = _release(text)
-        size = len(text.strip(".").split("."))
-        same = have[:size] == want[:size] if wildcard else have == want
-        if not {
-            "==": same,
-            "===": same,
-            "!=": not same,
-            "<": have < want,
-            "<=": have <= want,
-            ">": have > want,
-            ">=": have >= want,
-            "~=": have >= want and have[: size - 1] == want[: size - 1],
-        }[operator]:
-            return False
-    return True
-
-
-_LONGEST_RELEASE = 12
-
-
-def _release(version: str) -> tuple[int, ...]:
-    match = re.match(r"v?(\d+(?:\.\d+)*)", version)
-    numbers = [int(part) for part in match[1].split(".")] if match else [0]
-    return tuple((numbers + [0] * _LONGEST_RELEASE)[:_LONGEST_RELEASE])
 
 
 # The registry in use

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mfcore.session import Session
 
 
-_ONE: Any = np.float64(1)
+_ONE: Array = np.ones(())[()]
 
 
 class Run:
@@ -111,7 +111,8 @@ class Run:
                     f"{value.shape}: only a scalar has a gradient by itself. Reduce it (`.sum()`), "
                     f"or give `grad=`, an array of its shape"
                 )
-            return np.ones(value.shape, dtype)[()]
+            one: Array = np.ones(value.shape, dtype)[()]
+            return one
         seed = as_array(grad, "grad")
         if seed.shape != value.shape:
             raise GradientError(f"grad has shape {seed.shape}, the node has shape {value.shape}")

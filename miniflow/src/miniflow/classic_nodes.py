@@ -18,7 +18,6 @@ import numpy as np
 import mfcore
 import mfops_basic
 import mfops_nn
-from mfcore.engine import unbroadcast
 from mfcore.errors import (
     FeedDtypeError,
     ForwardError,
@@ -28,6 +27,7 @@ from mfcore.errors import (
     NodeUseError,
     type_name,
 )
+from mfcore.reference import unbroadcast
 
 Array: TypeAlias = mfcore.Array
 
