@@ -869,6 +869,7 @@ def test_a_pack_that_uses_nodes_while_it_is_imported_is_loaded_whole(tmp_path, f
     printed = fresh_python(
         """
 import numpy as np, mfcore as mf
+mf.registry.current().operation("eager_pack.Root")
 x = mf.Input("x")
 print(type(x + 1).__name__, type(np.cbrt(x)).__name__)
 print({p.name: p.status for p in mf.registry.current().packs()}["eager_pack"])

@@ -11,14 +11,13 @@ from typing import Any, Protocol, TypeAlias, TypeVar, dataclass_transform, runti
 
 import attrs
 
+from mfcore.annotations import annotations_of, type_validator
 from mfcore.errors import DefinitionError, ExecutionError, type_name
 from mfcore.node import Array
 from mfcore.operation import (
-    annotations_of,
     asked_names,
     hyperparameter,
     static_function,
-    type_validator,
 )
 
 T = TypeVar("T", bound=type)
