@@ -7,8 +7,13 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import settings
 
 from mfcore import Registry, registry
+
+# The same examples on every run and machine, however slow it is.
+settings.register_profile("deterministic", derandomize=True, deadline=None)
+settings.load_profile("deterministic")
 
 
 @pytest.fixture(scope="session")

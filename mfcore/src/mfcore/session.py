@@ -39,7 +39,7 @@ class Session:
     graph : Graph, Node or sequence of Node
         What to run: a graph, or the outputs to build one from.
     engine : str or Engine, optional
-        An engine's name or an engine.
+        An engine's name or an engine; by default the reference engine of the core.
     seed : int or numpy.random.Generator, optional
         Start of the random numbers that operations such as ``Dropout`` draw.
 
@@ -62,7 +62,7 @@ class Session:
         self,
         graph: Graph | Node | Sequence[Node],
         *,
-        engine: str | Engine = "reference",
+        engine: str | Engine = "mfcore.reference",
         seed: int | np.random.Generator | None = None,
     ) -> None:
         if not isinstance(graph, Graph):
