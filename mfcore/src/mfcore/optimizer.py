@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, dataclass_transform, runtime_checkable
 
 import attrs
+import numpy as np
 
 from mfcore.annotations import annotations_of, type_validator
 from mfcore.errors import DefinitionError, ExecutionError, type_name
@@ -113,27 +114,32 @@ class Updates:
             In the same order, of the same shapes.
         """
         update = self._update or self._spec.updater(self.optimizer, self.steps)
-        pairs = zip(parameters, gradients, strict=True)
-        if self._spec.init is None:
-            values = [p if g is None else self._fitted(update(p, g), p) for p, g in pairs]
-            self.steps += 1
-            return values
-        updated = [
-            (p, state) if g is None else self._pair(update(p, g, state))
-            for (p, g), state in zip(pairs, self.states, strict=True)
-        ]
-        values = [self._fitted(new, old) for (new, _), old in zip(updated, parameters, strict=True)]
-        self.states = [state for _, state in updated]
+        stateless = self._spec.init is None
+        values, states = [], []
+        for old, gradient, state in zip(parameters, gradients, self.states, strict=True):
+            new: Any = old
+            if gradient is not None:
+                if stateless:
+                    new = update(old, gradient)
+                else:
+                    pair = update(old, gradient, state)
+                    if type(pair) is not tuple or len(pair) != 2:
+                        raise self._no_pair(pair)
+                    new, state = pair
+                if type(new) is not np.ndarray or new.shape != old.shape or new.dtype != old.dtype:
+                    new = self._fitted(new, old)
+            values.append(new)
+            states.append(state)
+        # Replaced as a whole, and last: an update that raises leaves everything as it was.
+        self.states = states
         self.steps += 1
         return values
 
-    def _pair(self, updated: Any) -> tuple[Array, OptimizerState]:
-        if type(updated) is not tuple or len(updated) != 2:
-            raise ExecutionError(
-                f"update of {self._spec.name} must return (parameter, state), "
-                f"because it asks for state; it returned {type_name(updated)}"
-            )
-        return updated
+    def _no_pair(self, returned: Any) -> ExecutionError:
+        return ExecutionError(
+            f"update of {self._spec.name} must return (parameter, state), "
+            f"because it asks for state; it returned {type_name(returned)}"
+        )
 
     def _fitted(self, new: Any, old: Array) -> Array:
         """Return an updated parameter in the dtype that it had: a schedule must not widen it."""
