@@ -71,7 +71,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"mfcore.{_MODULES[name]}"), name)
         globals()[name] = value
         return value
-    if name in ("errors", "registry", "testing", "hookspecs"):
+    if name in ("errors", "registry", "hookspecs"):
         return import_module(f"mfcore.{name}")
     raise AttributeError(f"module 'mfcore' has no attribute {name!r}")
 

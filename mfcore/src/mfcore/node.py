@@ -381,6 +381,14 @@ class Input(Node):
     )
     dtype: np.dtype[Any] | None = attrs.field(default=None, kw_only=True, converter=_as_dtype)
 
+    def cast(self, array: Array) -> Array | None:
+        """Return an array in the declared dtype, ``None`` where that would lose information."""
+        if self.dtype is None or array.dtype == self.dtype:
+            return array
+        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+            return None
+        return array.astype(self.dtype)
+
 
 def _as_parameter_value(value: Any) -> Array:
     array = as_array(value, "a parameter's value")

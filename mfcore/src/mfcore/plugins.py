@@ -49,7 +49,7 @@ class Observer:
         manager = new_plugin_manager()
         manager.register(plugin)
         manager.check_pending()
-        self._hook = manager.hook
+        self.hook = manager.hook
         self.listens = {
             hook
             for hooks in RUN_HOOKS.values()
@@ -60,7 +60,7 @@ class Observer:
     def fire(self, hook: str, arguments: dict[str, Any]) -> None:
         """Call one hook; detach the plugin if it raises."""
         try:
-            getattr(self._hook, hook)(**arguments)
+            getattr(self.hook, hook)(**arguments)
         except StopRun:
             raise
         except Exception as error:

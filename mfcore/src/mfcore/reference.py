@@ -50,9 +50,6 @@ _BackwardStep: TypeAlias = tuple[
 for each gradient that is wanted: which one, the position of its node, whether to un-broadcast."""
 
 
-_NO_PAIR = "forward must return (value, saved), because backward asks for saved"
-
-
 class ReferenceProgram(Program):
     """A graph as steps over a flat memory.
 
@@ -231,10 +228,7 @@ class ReferenceProgram(Program):
                 if saved is None:
                     memory[result] = call(*gather(memory))
                 else:
-                    pair = call(*gather(memory))
-                    if type(pair) is not tuple:
-                        raise TypeError(_NO_PAIR)
-                    memory[result], memory[saved] = pair
+                    memory[result], memory[saved] = _pair(call(*gather(memory)))
         except Exception as error:
             raise self._forward_error(result, memory, error) from error
         if not self._verified:
@@ -254,10 +248,7 @@ class ReferenceProgram(Program):
                     if saved is None:
                         memory[i] = call(*gather(memory))
                     else:
-                        pair = call(*gather(memory))
-                        if type(pair) is not tuple:
-                            raise TypeError(_NO_PAIR)
-                        memory[i], memory[saved] = pair
+                        memory[i], memory[saved] = _pair(call(*gather(memory)))
                 except Exception as error:
                     raise self._forward_error(i, memory, error) from error
                 self._verify(i, memory)
@@ -474,6 +465,12 @@ def _gather(slots: Sequence[int]) -> Callable[[Memory], Any]:
 def _shown(value: Any) -> Any:
     """Return a value as observers see it: the Python number of a constant as a NumPy scalar."""
     return np.asarray(value)[()] if type(value) in (bool, int, float) else value
+
+
+def _pair(returned: Any) -> tuple[Any, Any]:
+    if type(returned) is not tuple:
+        raise TypeError("forward must return (value, saved), because backward asks for saved")
+    return returned
 
 
 def _nothing(_memory: Memory) -> tuple[()]:

@@ -349,8 +349,8 @@ class Registry:
         self._loading.add(pack.name)
         try:
             plugin = pack._load()
-            provides = _collect(plugin, pack.name)
             observer = Observer(plugin, f"of the pack {pack.name}")
+            provides = _collect(observer.hook, pack.name)
             self.plugins.register(plugin, pack.name)
         except (Exception, SystemExit) as error:
             self._quarantine(pack, error)
@@ -358,7 +358,7 @@ class Registry:
         finally:
             self._loading.discard(pack.name)
             self._functions = None
-        if any(not observer.listens.isdisjoint(hooks) for hooks in RUN_HOOKS.values()):
+        if observer.listens:
             self.listening[pack.name] = observer
         pack.provides = provides
         pack.status = "loaded"
@@ -445,15 +445,12 @@ class _Several:
     providers: list[str]
 
 
-def _collect(plugin: object, name: str) -> dict[str, dict[str, Any]]:
-    """Ask a plugin, alone, for all that it provides; raise if anything of it is wrong."""
-    manager = new_plugin_manager()
-    manager.register(plugin, name)
-    manager.check_pending()
+def _collect(hook_of: pluggy.HookRelay, name: str) -> dict[str, dict[str, Any]]:
+    """Ask one plugin, alone, for all that it provides; raise if anything of it is wrong."""
     provides: dict[str, dict[str, Any]] = {}
     for kind, hook in KINDS.items():
         classes: dict[str, Any] = {}
-        for returned in getattr(manager.hook, hook)():
+        for returned in getattr(hook_of, hook)():
             for cls in returned:
                 _check_provided(kind, cls, name)
                 label = cls.__name__ if kind in ("operation", "optimizer") else cls.name

@@ -223,7 +223,7 @@ class Session:
                 f"feeds are a mapping from inputs, or their names, to values, "
                 f"not {type_name(feeds)}"
             )
-        by_node: dict[Node, Any] = {}
+        by_node: dict[Input, Any] = {}
         for key, value in feeds.items():
             if isinstance(key, str):
                 if key not in graph.names[1]:
@@ -256,7 +256,7 @@ class Session:
         for node, value in by_node.items():
             memory[graph.position(node)] = self._fitted_feed(node, value)
 
-    def _fitted_feed(self, node: Any, value: Any) -> Array:
+    def _fitted_feed(self, node: Input, value: Any) -> Array:
         """Return a fed value as an array that fits its input, or raise."""
         if isinstance(value, Node):
             raise FeedDtypeError(f"{self._feed_of(node)} is a node: feed arrays")
@@ -264,19 +264,17 @@ class Session:
             array = as_array(value, "it")
         except NodeUseError as error:
             raise FeedDtypeError(f"{self._feed_of(node)} cannot be used: {error}") from None
-        if node.dtype is not None and array.dtype != node.dtype:
-            if not np.can_cast(array.dtype, node.dtype, "same_kind"):
-                raise FeedDtypeError(
-                    f"{self._feed_of(node)} has dtype {array.dtype}, but the input declares "
-                    f"{node.dtype}, and a cast would lose information"
-                )
-            array = array.astype(node.dtype)
-        if node.shape is not None and not _shape_fits(array.shape, node.shape):
-            raise FeedShapeError(
-                f"{self._feed_of(node)} has shape {array.shape}, "
-                f"but the input declares {node.shape}"
+        cast = node.cast(array)
+        if cast is None:
+            raise FeedDtypeError(
+                f"{self._feed_of(node)} has dtype {array.dtype}, but the input declares "
+                f"{node.dtype}, and a cast would lose information"
             )
-        return array[()] if array.ndim == 0 else array
+        if node.shape is not None and not _shape_fits(cast.shape, node.shape):
+            raise FeedShapeError(
+                f"{self._feed_of(node)} has shape {cast.shape}, but the input declares {node.shape}"
+            )
+        return cast[()] if cast.ndim == 0 else cast
 
     def _feed_of(self, node: Node) -> str:
         return f"the value fed to {self.graph.describe(node)}"

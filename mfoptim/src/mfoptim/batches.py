@@ -71,20 +71,19 @@ def _array(node: Input, value: Any, graph: Graph, what: str) -> Array:
             f"{where} is the single number {array}, but fit feeds rows: give an array whose "
             f"first axis counts the examples"
         )
-    if node.dtype is not None and array.dtype != node.dtype:
-        if not np.can_cast(array.dtype, node.dtype, "same_kind"):
-            raise DataError(
-                f"{where} has dtype {array.dtype}, but the input declares {node.dtype}, and a "
-                f"cast would lose information"
-            )
-        array = array.astype(node.dtype)
+    cast = node.cast(array)
+    if cast is None:
+        raise DataError(
+            f"{where} has dtype {array.dtype}, but the input declares {node.dtype}, and a "
+            f"cast would lose information"
+        )
     if node.shape is not None:
         declared, shape = node.shape, array.shape
         if len(declared) != len(shape) or any(
             want not in (None, have) for want, have in zip(declared[1:], shape[1:], strict=True)
         ):
             raise DataError(f"{where} has shape {shape}, but the input declares {declared}")
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(cast)
 
 
 def _check_lengths(graph: Graph, arrays: Mapping[Input, Array], what: str) -> None:
