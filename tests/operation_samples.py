@@ -209,6 +209,8 @@ def _shapes() -> list[Sample]:
         (basic.Reshape, (0, 3), {"shape": (3, 0)}, lambda x: anp.reshape(x, (3, 0))),
         (basic.BroadcastTo, (), {"shape": (0, 2)}, lambda x: x * np.ones((0, 2))),
         (basic.Transpose, (), {}, lambda x: x * 1.0),
+        (basic.Cast, (2, 3), {"dtype": np.float64}, lambda x: x * 1.0),
+        (basic.Cast, (), {"dtype": np.float64}, lambda x: x * 1.0),
         (basic.ExpandDims, (), {"axis": 0}, lambda x: anp.reshape(x, (1,))),
         (basic.ExpandDims, (3,), {"axis": (0, 2)}, lambda x: x[None, :, None]),
         (basic.Squeeze, (1, 3, 1), {}, anp.squeeze),

@@ -88,7 +88,7 @@ def test_gradients_have_the_shape_and_dtype_of_their_input(sample: Sample) -> No
         node, wrt=[nodes[k] for k in sample.differentiable], grad=weights_for(result[node])
     )
 
-    assert result[node].dtype == np.float32
+    assert result[node].dtype == sample.hyperparameters.get("dtype", np.float32)
     for k in sample.differentiable:
         assert found[nodes[k]].dtype == np.float32
         assert np.shape(found[nodes[k]]) == single[k].shape

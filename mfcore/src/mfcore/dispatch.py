@@ -33,23 +33,25 @@ def call(
     UndeclaredFunctionError
         If no enabled pack declares the function, or its operation lacks an argument.
     """
+    if function is operator.getitem:
+        function, args, kwargs = _indexing(*args)
     cls = current().operation_for(function)
     if cls is None:
         raise undeclared(function_name(function))
     return _construct(cls, function, args, dict(kwargs or {}))
 
 
-def getitem(node: Node, index: Any) -> Node:
-    """Build what ``node[index]`` stands for; an index that is a node takes along axis 0."""
+def _indexing(x: Any, index: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """Return what ``x[index]`` stands for; an index that is a node takes along axis 0."""
     from mfcore.node import Node
 
     if isinstance(index, Node):
-        return call(np.take, (node, index), {"axis": 0})
+        return np.take, (x, index), {"axis": 0}
     if isinstance(index, tuple) and any(isinstance(part, Node) for part in index):
         raise UndeclaredFunctionError(
             "a node cannot be one part of an index: use `np.take(node, indices, axis=...)`"
         )
-    return call(operator.getitem, (node,), {"index": index})
+    return operator.getitem, (x,), {"index": index}
 
 
 def undeclared(name: str) -> UndeclaredFunctionError:
@@ -66,6 +68,9 @@ def function_name(function: Callable[..., Any]) -> str:
     name: str = getattr(function, "__name__", repr(function))
     if isinstance(function, np.ufunc):
         return f"np.{name}"
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, np.ufunc):
+        return f"np.{owner.__name__}.{name}"
     module = getattr(function, "__module__", None) or ""
     if module == "_operator":
         return f"operator.{name}"

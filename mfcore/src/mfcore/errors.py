@@ -27,6 +27,14 @@ class UndeclaredFunctionError(MiniFlowError, TypeError):
     """A NumPy function was called on nodes, and no pack declares an operation for it."""
 
 
+class NotTraceableError(MiniFlowError, TypeError):
+    """An operation's function needs numbers where it is read without any.
+
+    Functions that are read on nodes, or before a run, may use NumPy's functions and
+    operators only, without Python branches on data.
+    """
+
+
 class GraphError(MiniFlowError, ValueError):
     """A graph cannot be built from the given outputs."""
 

@@ -18,8 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mfcore import dispatch
 from mfcore.errors import DefinitionError, NodeUseError, type_name
+from mfcore.syntax import NumpySyntax
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import CodeType
 
     from mfcore.operation import OperationSpec
@@ -46,7 +48,7 @@ def _valid_name(_node: Any, _attribute: Any, name: Any) -> None:
 
 
 @attrs.define(eq=False, repr=False, on_setattr=attrs.setters.frozen)
-class Node:
+class Node(NumpySyntax["Node"]):
     """One vertex of a computation graph.
 
     Parameters
@@ -108,113 +110,28 @@ class Node:
         name = f" {self.name!r}" if self.name else ""
         return f"<{self.qualified_name()}{name}>"
 
-    # NumPy's protocols: what NumPy is asked to do with nodes becomes a node.
+    # NumPy's syntax: what NumPy is asked to do with nodes becomes a node.
+
+    _numpy = staticmethod(dispatch.call)  # this way a call less than as a method
+
+    def _apply(
+        self, operation: Any, inputs: tuple[Any, ...], hyperparameters: Mapping[str, Any]
+    ) -> Node:
+        return operation(*inputs, **hyperparameters)  # type: ignore[no-any-return]
+
+    def _refuse(self, use: str) -> Never:
+        raise NodeUseError(_REFUSALS[use].format(node=describe(self)))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Node:
-        if method != "__call__":
-            raise dispatch.undeclared(f"np.{ufunc.__name__}.{method}")
         if ufunc in _LOGICAL and any(getattr(x, "dtype", None) == np.bool_ for x in args):
             # `bools & node` reaches NumPy first; it means what `node & bools` means.
             ufunc = _LOGICAL[ufunc]
-        return dispatch.call(ufunc, args, kwargs)
+        return super().__array_ufunc__(ufunc, method, *args, **kwargs)
 
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Node:
-        return dispatch.call(function, args, kwargs)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Never:
-        raise NodeUseError(
-            f"{describe(self)} is a node, not an array: it has no value before a run. "
-            f"Run it with `Session(node).run(feeds)[node]`, or use NumPy functions and "
-            f"operators on it, which build further nodes"
-        )
-
-    def __bool__(self) -> Never:
-        raise NodeUseError(
-            f"the truth of {describe(self)} is unknown until a run. To choose between two "
-            f"values use `np.where(condition, x, y)`; to combine conditions use "
-            f"`np.logical_and`, `np.logical_or` and `np.logical_not`, not `and`, `or`, `not`"
-        )
-
-    def __float__(self) -> Never:
-        self.__array__()
-
-    __int__ = __float__
-    __index__ = __float__
-    __complex__ = __float__
-
-    def __iter__(self) -> Never:
-        raise NodeUseError(
-            f"{describe(self)} cannot be iterated: its length is unknown until a run. "
-            f"Take its parts by index, `node[0]`, `node[1:]`"
-        )
-
-    def __len__(self) -> Never:
-        raise NodeUseError(f"the length of {describe(self)} is unknown until a run")
-
-    def __contains__(self, item: object) -> Never:
-        self.__iter__()
-
-    # Operators
-
-    def __add__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.add, (self, other))
-
-    def __radd__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.add, (other, self))
-
-    def __sub__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.subtract, (self, other))
-
-    def __rsub__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.subtract, (other, self))
-
-    def __mul__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.multiply, (self, other))
-
-    def __rmul__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.multiply, (other, self))
-
-    def __truediv__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.divide, (self, other))
-
-    def __rtruediv__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.divide, (other, self))
-
-    def __floordiv__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.floor_divide, (self, other))
-
-    def __rfloordiv__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.floor_divide, (other, self))
-
-    def __mod__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.remainder, (self, other))
-
-    def __rmod__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.remainder, (other, self))
-
-    def __pow__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.power, (self, other))
-
-    def __rpow__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.power, (other, self))
-
-    def __matmul__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.matmul, (self, other))
-
-    def __rmatmul__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.matmul, (other, self))
-
-    def __neg__(self) -> Node:
-        return dispatch.call(np.negative, (self,))
-
-    def __pos__(self) -> Node:
-        return self
-
-    def __abs__(self) -> Node:
-        return dispatch.call(np.absolute, (self,))
-
-    def __invert__(self) -> Node:
-        return dispatch.call(np.logical_not, (self,))
+    # Nodes compare by identity; `np.equal(x, y)` compares values.
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
 
     def __and__(self, other: NodeLike) -> Node:
         return dispatch.call(np.logical_and, (self, other))
@@ -228,64 +145,51 @@ class Node:
     def __ror__(self, other: NodeLike) -> Node:
         return dispatch.call(np.logical_or, (other, self))
 
-    def __lt__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.less, (self, other))
+    def __xor__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.logical_xor, (self, other))
 
-    def __le__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.less_equal, (self, other))
+    def __rxor__(self, other: NodeLike) -> Node:
+        return dispatch.call(np.logical_xor, (other, self))
 
-    def __gt__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.greater, (self, other))
-
-    def __ge__(self, other: NodeLike) -> Node:
-        return dispatch.call(np.greater_equal, (self, other))
-
-    def __getitem__(self, index: Any) -> Node:
-        return dispatch.getitem(self, index)
-
-    # The methods of an array that graphs are written with
-
-    @property
-    def T(self) -> Node:
-        """The transpose: all axes reversed."""
-        return dispatch.call(np.transpose, (self,))
-
-    def transpose(self, *axes: Any) -> Node:
-        """Permute the axes, as ``ndarray.transpose`` does."""
-        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
-        return dispatch.call(np.transpose, (self, order))
-
-    def reshape(self, *shape: Any) -> Node:
-        """Give the same elements another shape, as ``ndarray.reshape`` does."""
-        target = shape[0] if len(shape) == 1 else shape
-        return dispatch.call(np.reshape, (self, target))
-
-    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Node:
-        """Drop axes of length one."""
-        return dispatch.call(np.squeeze, (self, axis))
-
-    def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Node:
-        """Sum over the given axes, or over all."""
-        return dispatch.call(np.sum, (self, axis), {"keepdims": keepdims})
-
-    def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Node:
-        """Arithmetic mean over the given axes, or over all."""
-        return dispatch.call(np.mean, (self, axis), {"keepdims": keepdims})
-
-    def max(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Node:
-        """Largest element over the given axes, or over all."""
-        return dispatch.call(np.max, (self, axis), {"keepdims": keepdims})
-
-    def min(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Node:
-        """Smallest element over the given axes, or over all."""
-        return dispatch.call(np.min, (self, axis), {"keepdims": keepdims})
+    def __invert__(self) -> Node:
+        return dispatch.call(np.logical_not, (self,))
 
     def dot(self, other: NodeLike) -> Node:
         """Matrix product, as ``node @ other``."""
         return dispatch.call(np.matmul, (self, other))
 
 
-_LOGICAL = {np.bitwise_and: np.logical_and, np.bitwise_or: np.logical_or}
+_REFUSALS = {
+    "array": (
+        "{node} is a node, not an array: it has no value before a run. Run it with "
+        "`Session(node).run(feeds)[node]`, or use NumPy functions and operators on it, which "
+        "build further nodes"
+    ),
+    "truth": (
+        "the truth of {node} is unknown until a run. To choose between two values use "
+        "`np.where(condition, x, y)`; to combine conditions use `np.logical_and`, "
+        "`np.logical_or` and `np.logical_not`, not `and`, `or`, `not`"
+    ),
+    "number": (
+        "{node} is a node, not a number: it has no value before a run. Run it with "
+        "`Session(node).run(feeds)[node]`"
+    ),
+    "length": "the length of {node} is unknown until a run",
+    "iteration": (
+        "{node} cannot be iterated: its length is unknown until a run. Take its parts by "
+        "index, `node[0]`, `node[1:]`"
+    ),
+    "membership": (
+        "whether {node} contains a value is unknown until a run. Compare with "
+        "`np.equal(node, value)`, or take its parts by index"
+    ),
+}
+
+_LOGICAL = {
+    np.bitwise_and: np.logical_and,
+    np.bitwise_or: np.logical_or,
+    np.bitwise_xor: np.logical_xor,
+}
 
 
 def _restored(cls: type[Node], fields: dict[str, Any]) -> Node:

@@ -18,6 +18,7 @@ import attrs
 from mfcore.annotations import annotations_of, holds_nodes, input_kind, type_validator
 from mfcore.errors import DefinitionError, NodeUseError
 from mfcore.node import Node, as_node
+from mfcore.syntax import first_symbol
 
 T = TypeVar("T", bound=type)
 
@@ -184,10 +185,11 @@ def spec_of(operation: type[Node] | Node) -> OperationSpec:
 
 
 def apply(operation: type[Node], /, *inputs: Any, **hyperparameters: Any) -> Any:
-    """Apply an operation to nodes or to arrays, whichever the inputs are.
+    """Apply an operation to nodes, to arrays, or to whatever the inputs are.
 
     For writing operations with other operations: on arrays ``forward`` is called, on
-    nodes a node is built, so that what uses ``apply`` reads on both.
+    nodes a node is built, so that what uses ``apply`` reads on both, and on everything
+    else that has NumPy's syntax.
 
     Parameters
     ----------
@@ -198,8 +200,8 @@ def apply(operation: type[Node], /, *inputs: Any, **hyperparameters: Any) -> Any
     **hyperparameters
         Its hyperparameters; left out ones take their default.
     """
-    if any(isinstance(x, Node) for x in inputs):
-        return operation(*inputs, **hyperparameters)
+    if (symbol := first_symbol(inputs)) is not None:
+        return symbol._apply(operation, inputs, hyperparameters)
     spec = spec_of(operation)
     if missing := [n for n in spec.forward_asks if n in FORWARD_EXTRAS]:
         raise DefinitionError(f"{spec.name} asks for {missing[0]}: apply it in a graph only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mfops_basic.arithmetic import Add, Divide, Mul, Negative, Power, Sqrt, Square, Subtract
+from mfops_basic.casting import Cast
 from mfops_basic.elementary import Abs, Cos, Exp, Expm1, Log, Log1p, Sign, Sin, Tanh
 from mfops_basic.indexing import Index, IndexAdd, OneHot, Take, TakeAdd
 from mfops_basic.linalg import MatMul
@@ -39,6 +40,7 @@ __all__ = [
     "Abs",
     "Add",
     "BroadcastTo",
+    "Cast",
     "Concatenate",
     "Cos",
     "Divide",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, apply, errors, hyperparameter, operation
+from mfops_basic.casting import as_dtype
 from mfops_basic.shape import Shape, as_shape
 
 
@@ -177,11 +178,6 @@ class TakeAdd(Node):
         return np.take(grad, indices, axis=axis), None
 
 
-def _as_dtype(dtype: Any) -> np.dtype[Any]:
-    result: np.dtype[Any] = np.dtype(dtype)
-    return result
-
-
 @operation
 class OneHot(Node):
     """Class indices as rows with a one in the class' column; no gradient passes.
@@ -205,7 +201,7 @@ class OneHot(Node):
 
     indices: Node
     depth: int
-    dtype: np.dtype[Any] = hyperparameter(default=np.dtype(np.float64), converter=_as_dtype)
+    dtype: np.dtype[Any] = hyperparameter(default=np.dtype(np.float64), converter=as_dtype)
 
     @staticmethod
     def forward(indices: Array, depth: int, dtype: np.dtype[Any]) -> Any:
