@@ -40,9 +40,7 @@ class Group:
         """What the group reads from outside, each once; views as they are."""
         members = set(self.values)
         return list(
-            dict.fromkeys(
-                arg for value in self.values for arg in value.args if arg not in members
-            )
+            dict.fromkeys(arg for value in self.values for arg in value.args if arg not in members)
         )
 
 
@@ -113,7 +111,9 @@ def _mark_outputs(lowered: Lowered, groups: list[Group], places: dict[Value, Lay
         for arg in value.args:
             base = places[arg].base
             # A view read in its base's own loop is read with other strides: from memory.
-            if base in member_of and (arg is not base or member_of[base] is not member_of.get(value)):
+            if base in member_of and (
+                arg is not base or member_of[base] is not member_of.get(value)
+            ):
                 kept.add(base)
     for group in groups:
         group.outputs = [value for value in group.values if value in kept]

@@ -53,9 +53,7 @@ import numpy as np
 Shape: TypeAlias = tuple[int, ...]
 Slices: TypeAlias = tuple[tuple[int, int, int], ...]
 
-COMPARISONS = frozenset(
-    {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"}
-)
+COMPARISONS = frozenset({"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"})
 LOGICAL = frozenset({"logical_and", "logical_or", "logical_xor", "logical_not"})
 PREDICATES = frozenset({"isnan", "isfinite", "isinf", "signbit"})
 UNARY = frozenset(

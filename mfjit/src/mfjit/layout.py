@@ -82,9 +82,7 @@ def _view(value: Value, source: Layout) -> Layout | None:
     return None if reshaped is None else Layout(base, offset, reshaped)
 
 
-def _reshaped_strides(
-    shape: Shape, strides: tuple[int, ...], new: Shape
-) -> tuple[int, ...] | None:
+def _reshaped_strides(shape: Shape, strides: tuple[int, ...], new: Shape) -> tuple[int, ...] | None:
     """Return the strides after a reshape without copy, ``None`` where there are none."""
     if math.prod(new) == 0:
         return contiguous_strides(new)
