@@ -12,6 +12,7 @@ import mfcore as mf
 import mfops_basic
 import mfops_nn
 from mfcore.errors import UndeclaredFunctionError
+from mfcore.syntax import cast
 
 rng = np.random.default_rng(11)
 A = rng.uniform(0.5, 2.0, size=(2, 3))
@@ -70,6 +71,8 @@ CALLS: list[tuple[Any, str, Any]] = [
     (np.take, "(x, INDICES)", lambda x, y: np.take(x, INDICES)),
     (np.take, "(x, INDICES, axis=-1)", lambda x, y: np.take(x, INDICES, axis=-1)),
     (np.take, "(x, [-1, 0, 0], 0)", lambda x, y: np.take(x, [-1, 0, 0], 0)),
+    (cast, "x.astype(np.float32)", lambda x, y: x.astype(np.float32)),
+    (cast, "x.astype(int, copy=False)", lambda x, y: x.astype(int, copy=False)),
 ]
 INDEXES = {
     "[0]": np.s_[0],
@@ -107,6 +110,12 @@ METHODS = {
     "x.reshape((3, -1))": lambda x, y: x.reshape((3, -1)),
     "x.reshape(-1)": lambda x, y: x.reshape(-1),
     "x.squeeze()": lambda x, y: x[:, None].squeeze(),
+    "x.swapaxes(0, -1)": lambda x, y: x.swapaxes(0, -1),
+    "x.ravel()": lambda x, y: x.ravel(),
+    "x.flatten()": lambda x, y: x.flatten(),
+    "x.copy()": lambda x, y: x.copy(),
+    "x.take(4)": lambda x, y: x.take(4),
+    "x.take([1, 0], axis=-1)": lambda x, y: x.take([1, 0], axis=-1),
     "x.squeeze(1)": lambda x, y: x[:, None].squeeze(1),
     "x.sum()": lambda x, y: x.sum(),
     "x.sum(-1)": lambda x, y: x.sum(-1),

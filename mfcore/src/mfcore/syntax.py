@@ -86,7 +86,7 @@ class NumpySyntax(Generic[Result]):
 
     # What needs the numbers
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304 - it never returns
         self._refuse("truth")
 
     def __float__(self) -> Never:

@@ -29,7 +29,7 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
 
 @operation(function=cast)
 class Cast(Node):
-    """The same elements in another dtype, ``x.astype(dtype)``; ``x`` itself if it has it already.
+    """The same elements in another dtype, ``x.astype(dtype)``.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Cast(Node):
 
     @staticmethod
     def forward(x: Array, dtype: np.dtype[Any]) -> Any:
-        return cast(x, dtype)
+        return x.astype(dtype)
 
     @staticmethod
     def backward(grad: Array, dtype: np.dtype[Any]) -> tuple[Any, ...]:
