@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import autograd.numpy as anp
 import numpy as np
+from autograd.scipy.signal import convolve
 from autograd.scipy.special import expit, logsumexp
 
 import mfops_basic as basic
@@ -354,4 +355,117 @@ def _networks() -> list[Sample]:
     return samples
 
 
-SAMPLES = [*_unary(), *_binary(), *_variadic(), *_reductions(), *_shapes(), *_networks()]
+def _padded(x: Any, pads: tuple[Any, Any]) -> Any:
+    return anp.pad(x, ((0, 0), (0, 0), *pads), mode="constant")
+
+
+def _correlate(x: Any, W: Any, stride: tuple[int, int], pads: tuple[Any, Any]) -> Any:
+    flipped = W[:, :, ::-1, ::-1]
+    dense = convolve(
+        _padded(x, pads), flipped, axes=([2, 3], [2, 3]), dot_axes=([1], [1]), mode="valid"
+    )
+    return dense[:, :, :: stride[0], :: stride[1]]
+
+
+def _pooled(function: Any, x: Any, size: int, stride: int) -> Any:
+    rows, columns = ((n - size) // stride + 1 for n in x.shape[2:])
+    windows = [
+        x[:, :, i * stride : i * stride + size, j * stride : j * stride + size]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    pooled = anp.stack([function(w, axis=(2, 3)) for w in windows], axis=-1)
+    return anp.reshape(pooled, (*x.shape[:2], rows, columns))
+
+
+PADDINGS: list[tuple[dict[str, Any], tuple[int, int], Any]] = [
+    ({}, (1, 1), ((0, 0), (0, 0))),
+    ({"padding": "same"}, (1, 1), ((1, 1), (0, 1))),
+    ({"stride": 2, "padding": 1}, (2, 2), ((1, 1), (1, 1))),
+    ({"stride": (1, 3), "padding": (3, 0)}, (1, 3), ((3, 3), (0, 0))),
+    ({"stride": 2, "padding": "same"}, (2, 2), ((1, 1), (0, 1))),
+]
+"""How images of 5 x 5 and windows of 3 x 2 meet: options, stride and the zeros on each side."""
+
+
+def _images() -> list[Sample]:
+    samples = [
+        Sample(
+            nn.Correlate2D,
+            (normal(2, 3, 5, 5), normal(4, 3, 3, 2)),
+            lambda x, W, stride=stride, pads=pads: _correlate(x, W, stride, pads),
+            options,
+        )
+        for options, stride, pads in PADDINGS
+    ]
+    for options, stride, pads in PADDINGS:
+        shape = _correlate(np.zeros((2, 3, 5, 5)), np.zeros((4, 3, 3, 2)), stride, pads).shape
+        samples += [
+            Sample(
+                nn.Conv2D,
+                (normal(2, 3, 5, 5), normal(4, 3, 3, 2), normal(4)),
+                lambda x, W, b, stride=stride, pads=pads: (
+                    _correlate(x, W, stride, pads) + anp.reshape(b, (-1, 1, 1))
+                ),
+                options,
+            ),
+            Sample(
+                nn.Conv2DInputGradient,
+                (normal(*shape), normal(4, 3, 3, 2)),
+                None,
+                {"size": 5, **options},
+            ),
+            Sample(
+                nn.Conv2DWeightGradient,
+                (normal(2, 3, 5, 5), normal(*shape)),
+                None,
+                {"size": (3, 2), **options},
+            ),
+        ]
+    samples += [
+        Sample(nn.Conv2D, (normal(0, 2, 3, 3), normal(4, 2, 2, 2), normal(4)), None),
+        Sample(nn.Conv2D, (normal(1, 1, 1, 1), normal(1, 1, 1, 1), normal(1)), None),
+        Sample(nn.Flatten, (normal(2, 3, 2),), lambda x: anp.reshape(x, (2, 6))),
+        Sample(nn.Flatten, (normal(0, 3, 2),), lambda x: anp.reshape(x, (0, 6))),
+        Sample(nn.Flatten, (normal(3),), lambda x: anp.reshape(x, (3, 1))),
+    ]
+    for operation, function in [(nn.MaxPool2D, anp.max), (nn.AvgPool2D, anp.mean)]:
+        samples += [
+            Sample(
+                operation,
+                (normal(2, 2, 5, 4),),
+                lambda x, function=function, size=size, stride=stride: _pooled(
+                    function, x, size, stride
+                ),
+                {"size": size, "stride": stride},
+            )
+            for size, stride in [(2, 2), (3, 1), (1, 2)]
+        ]
+        samples += [
+            Sample(operation, (normal(2, 1, 4, 5),), None, options)
+            for options in (
+                {},
+                {"padding": 1},
+                {"size": 3, "padding": "same"},
+                {"size": (3, 2), "stride": (2, 1), "padding": (2, 1)},
+            )
+        ]
+        samples.append(Sample(operation, (normal(0, 1, 4, 4),), None))
+    for options in ({}, {"size": 3, "stride": 2, "padding": 1}):
+        x = normal(2, 1, 4, 5)
+        given: dict[str, Any] = {"size": (2, 2), "stride": None, "padding": (0, 0), **options}
+        if options:
+            given |= {"size": (3, 3), "stride": (2, 2), "padding": (1, 1)}
+        pooled = nn.MaxPool2D.forward(x, **given)
+        samples.append(
+            Sample(
+                nn.MaxPool2DGradient, (normal(*pooled.shape), x, pooled), None, options, wrt=(0,)
+            )
+        )
+    return samples
+
+
+SAMPLES = [
+    *(*_unary(), *_binary(), *_variadic(), *_reductions(), *_shapes(), *_networks()),
+    *_images(),
+]

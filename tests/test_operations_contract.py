@@ -33,6 +33,7 @@ VIEWS = {
     basic.Squeeze,
     basic.Index,
     nn.Dropout,
+    nn.Flatten,
 }
 """Operations whose result may share memory with an argument; their docstrings say so."""
 

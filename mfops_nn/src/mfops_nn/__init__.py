@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from mfops_basic import Tanh
 from mfops_nn.activation import ReLU, Sigmoid, Softmax
+from mfops_nn.convolution import Conv2D, Conv2DInputGradient, Conv2DWeightGradient, Correlate2D
 from mfops_nn.linear import Linear
 from mfops_nn.loss import MSE, BinaryCrossEntropy, CrossEntropy
+from mfops_nn.pooling import AvgPool2D, Flatten, MaxPool2D, MaxPool2DGradient
 from mfops_nn.regularization import Dropout
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AvgPool2D",
     "BinaryCrossEntropy",
+    "Conv2D",
+    "Conv2DInputGradient",
+    "Conv2DWeightGradient",
+    "Correlate2D",
     "CrossEntropy",
     "Dropout",
+    "Flatten",
     "Linear",
     "MSE",
+    "MaxPool2D",
+    "MaxPool2DGradient",
     "ReLU",
     "Sigmoid",
     "Softmax",

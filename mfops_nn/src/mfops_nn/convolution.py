@@ -1,0 +1,402 @@
+"""Convolution of images, laid out as (batch, channels, height, width).
+
+Windows are read as strided slices and convolution is one matrix product over them (im2col,
+Chellapilla, Puri and Simard 2006). Convolution is linear in the image and in the weights, so
+its two gradients are convolutions again (Dumoulin and Visin 2016, "A guide to convolution
+arithmetic for deep learning"), and each of the three has the other two as its gradients.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mfcore import Array, Node, apply, errors, hyperparameter, operation
+from mfops_basic import IndexAdd
+
+Pair: TypeAlias = tuple[int, int]
+
+
+def _integers(value: Any, least: int) -> Pair | None:
+    try:
+        first, second = value if isinstance(value, (tuple, list)) else (value, value)
+        if isinstance(first, bool) or isinstance(second, bool):
+            return None
+        pair = operator.index(first), operator.index(second)
+    except (TypeError, ValueError):
+        return None
+    return pair if min(pair) >= least else None
+
+
+def as_sizes(value: Any) -> Pair:
+    """Return a window's size, or a stride, as a pair of ints.
+
+    Raises
+    ------
+    NodeUseError
+        If it is no integer from 1, and no pair of them.
+    """
+    pair = _integers(value, 1)
+    if pair is None:
+        raise errors.NodeUseError(
+            f"a size or stride is an integer from 1, or a pair of them for height and width, "
+            f"not {value!r}"
+        )
+    return pair
+
+
+def _as_image_size(value: Any) -> Pair:
+    pair = _integers(value, 0)
+    if pair is None:
+        raise errors.NodeUseError(f"an image has a height and a width, not {value!r}")
+    return pair
+
+
+def as_padding(value: Any) -> Pair | str:
+    """Return padding as a pair of ints, "same" or "valid".
+
+    Raises
+    ------
+    NodeUseError
+        If it is none of these, and no integer from 0.
+    """
+    if isinstance(value, str) and value in ("same", "valid"):
+        return value
+    pair = _integers(value, 0)
+    if pair is None:
+        raise errors.NodeUseError(
+            f"padding is an integer from 0, a pair of them for height and width, "
+            f"'same' or 'valid', not {value!r}"
+        )
+    return pair
+
+
+def padding_of(size: Pair, kernel: Pair, stride: Pair, padding: Pair | str) -> tuple[Pair, Pair]:
+    """Return how many rows and columns of padding are before and after an image.
+
+    With "same" there are ``ceil(size / stride)`` windows along an axis; where their padding
+    is odd, the larger half is after the image.
+
+    Parameters
+    ----------
+    size, kernel, stride : pair of int
+        Height and width of the image and of the windows, and the windows' distances.
+    padding : pair of int, "same" or "valid"
+        As an operation has it.
+
+    Returns
+    -------
+    pair of pairs of int
+        ``(top, bottom), (left, right)``.
+    """
+    if padding == "same":
+        needed = [
+            max(((n - 1) // s) * s + k - n, 0) for n, k, s in zip(size, kernel, stride, strict=True)
+        ]
+        top, left = (n // 2 for n in needed)
+        return (top, needed[0] - top), (left, needed[1] - left)
+    rows, columns = (0, 0) if isinstance(padding, str) else padding
+    return (rows, rows), (columns, columns)
+
+
+def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair | str) -> Pair:
+    """Return how many windows fit into a padded image, along its height and its width.
+
+    Raises
+    ------
+    ValueError
+        If the window is larger than the padded image, or empty.
+    """
+    if min(kernel) < 1:
+        raise ValueError(f"a window of {kernel[0]} x {kernel[1]} holds nothing")
+    pads = padding_of(size, kernel, stride, padding)
+    rows, columns = (n + sum(pad) - k for n, pad, k in zip(size, pads, kernel, strict=True))
+    if min(rows, columns) < 0:
+        raise ValueError(
+            f"a window of {kernel[0]} x {kernel[1]} is larger than the image of "
+            f"{size[0]} x {size[1]} with padding {padding!r}"
+        )
+    return rows // stride[0] + 1, columns // stride[1] + 1
+
+
+def images(x: Array, what: str = "x") -> tuple[int, ...]:
+    """Return the shape of a batch of images.
+
+    Raises
+    ------
+    ValueError
+        If there are not four axes.
+    """
+    shape: tuple[int, ...] = x.shape
+    if len(shape) != 4:
+        raise ValueError(
+            f"{what} must have the axes (batch, channels, height, width), but has shape {shape}"
+        )
+    return shape
+
+
+def padded(x: Array, pads: tuple[Pair, Pair]) -> Any:
+    """Return images with rows and columns of zeros around them."""
+    (top, bottom), (left, right) = pads
+    if not (top or bottom or left or right):
+        return x
+    n, c, h, w = x.shape
+    inside = (slice(None), slice(None), slice(top, top + h), slice(left, left + w))
+    return apply(IndexAdd, x, index=inside, shape=(n, c, h + top + bottom, w + left + right))
+
+
+def windows(kernel: Pair, stride: Pair, count: Pair, start: Pair = (0, 0)) -> list[tuple[Any, ...]]:
+    """Return an index for each place in a window, row by row: that place in all windows."""
+    rows, columns = ((n - 1) * s + 1 for n, s in zip(count, stride, strict=True))
+    return [
+        (slice(None), slice(None), slice(i, i + rows, stride[0]), slice(j, j + columns, stride[1]))
+        for i in range(start[0], start[0] + kernel[0])
+        for j in range(start[1], start[1] + kernel[1])
+    ]
+
+
+def _fit(upstream: Array, channels: int, count: Pair) -> None:
+    """Check the shape of a gradient.
+
+    Raises
+    ------
+    ValueError
+        If it is not the shape of what the gradient is of.
+    """
+    if images(upstream, "upstream")[1:] != (channels, *count):
+        raise ValueError(
+            f"a gradient of shape {upstream.shape} does not fit: the convolution has the "
+            f"shape {(upstream.shape[0], channels, *count)}"
+        )
+
+
+def _columns(x: Array, kernel: Pair, stride: Pair, padding: Pair | str) -> tuple[Any, Pair]:
+    """Return windows as columns ``(n, c * kh * kw, rows * columns)``, and how many there are."""
+    n, c, *size = x.shape
+    count = output_size((size[0], size[1]), kernel, stride, padding)
+    source = padded(x, padding_of((size[0], size[1]), kernel, stride, padding))
+    parts = [source[index] for index in windows(kernel, stride, count)]
+    places = c * math.prod(kernel)
+    return np.reshape(np.stack(parts, axis=2), (n, places, math.prod(count))), count
+
+
+@operation
+class Correlate2D(Node):
+    """Convolution of neural networks, without bias: each window times the weights, summed.
+
+    ``value[n, o, i, j] = sum(W[o] * x[n, :, i*s : i*s + kh, j*s : j*s + kw])`` of the padded
+    ``x``. Mathematics calls it cross-correlation: the weights are not flipped.
+
+    Parameters
+    ----------
+    x : Node
+        ``(n, c, h, w)`` images.
+    W : Node
+        ``(o, c, kh, kw)`` weights.
+    stride, padding
+        As those of ``Conv2D``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, W = np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2))
+    >>> Correlate2D.forward(x, W, (1, 1), "valid")
+    array([[[[ 8., 12.],
+             [20., 24.]]]])
+    """
+
+    x: Node
+    W: Node
+    stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
+    padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
+
+    @staticmethod
+    def forward(x: Array, W: Array, stride: Pair, padding: Pair | str) -> Any:
+        n, c = images(x)[:2]
+        if len(W.shape) != 4 or W.shape[1] != c:
+            raise ValueError(
+                f"weights of shape {W.shape} do not fit images of shape {x.shape}: they need the "
+                f"axes (out channels, in channels, height, width) with {c} in channels"
+            )
+        o, kernel = W.shape[0], W.shape[2:]
+        columns, count = _columns(x, kernel, stride, padding)
+        product = np.matmul(np.reshape(W, (o, c * math.prod(kernel))), columns)
+        return np.reshape(product, (n, o, *count))
+
+    @staticmethod
+    def backward(
+        grad: Array, x: Array, W: Array, stride: Pair, padding: Pair | str, wanted: Any
+    ) -> tuple[Any, ...]:
+        options = {"stride": stride, "padding": padding}
+        return (
+            apply(Conv2DInputGradient, grad, W, size=x.shape[2:], **options) if wanted.x else None,
+            apply(Conv2DWeightGradient, x, grad, size=W.shape[2:], **options) if wanted.W else None,
+        )
+
+
+@operation
+class Conv2DInputGradient(Node):
+    """The way back from ``Correlate2D`` to its images; transposed convolution.
+
+    Each element of ``upstream`` adds its multiple of the weights to the window that it came from.
+
+    Parameters
+    ----------
+    upstream : Node
+        ``(n, o, rows, columns)``, the gradient at what ``Correlate2D`` gives.
+    W : Node
+        ``(o, c, kh, kw)`` weights.
+    size : pair of int
+        Height and width of the images. The result is ``(n, c, *size)``.
+    stride, padding
+        As those of ``Conv2D``.
+    """
+
+    upstream: Node
+    W: Node
+    size: Pair = hyperparameter(converter=_as_image_size)
+    stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
+    padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
+
+    @staticmethod
+    def forward(upstream: Array, W: Array, size: Pair, stride: Pair, padding: Pair | str) -> Any:
+        o, _, *kernel = W.shape
+        _fit(upstream, o, output_size(size, (kernel[0], kernel[1]), stride, padding))
+        (top, bottom), (left, right) = padding_of(size, (kernel[0], kernel[1]), stride, padding)
+        # Apart as the windows were, and with room for the weights to reach over every edge.
+        rows, columns = (k - 1 for k in kernel)
+        spread = apply(
+            IndexAdd,
+            upstream,
+            index=windows((1, 1), stride, upstream.shape[2:], (rows, columns))[0],
+            shape=(
+                *upstream.shape[:2],
+                top + size[0] + bottom + rows,
+                left + size[1] + right + columns,
+            ),
+        )
+        needed = spread[:, :, top : top + size[0] + rows, left : left + size[1] + columns]
+        flipped = np.transpose(W[:, :, ::-1, ::-1], (1, 0, 2, 3))
+        return apply(Correlate2D, needed, flipped)
+
+    @staticmethod
+    def backward(
+        grad: Array, upstream: Array, W: Array, stride: Pair, padding: Pair | str, wanted: Any
+    ) -> tuple[Any, ...]:
+        options = {"stride": stride, "padding": padding}
+        return (
+            apply(Correlate2D, grad, W, **options) if wanted.upstream else None,
+            apply(Conv2DWeightGradient, grad, upstream, size=W.shape[2:], **options)
+            if wanted.W
+            else None,
+        )
+
+
+@operation
+class Conv2DWeightGradient(Node):
+    """The way back from ``Correlate2D`` to its weights: each window times what became of it.
+
+    Parameters
+    ----------
+    x : Node
+        ``(n, c, h, w)`` images.
+    upstream : Node
+        ``(n, o, rows, columns)``, the gradient at what ``Correlate2D`` gives.
+    size : pair of int
+        Height and width of the weights. The result is ``(o, c, *size)``.
+    stride, padding
+        As those of ``Conv2D``.
+    """
+
+    x: Node
+    upstream: Node
+    size: Pair = hyperparameter(converter=as_sizes)
+    stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
+    padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
+
+    @staticmethod
+    def forward(x: Array, upstream: Array, size: Pair, stride: Pair, padding: Pair | str) -> Any:
+        n, c = images(x)[:2]
+        o = images(upstream, "upstream")[1]
+        columns, count = _columns(x, size, stride, padding)
+        _fit(upstream, o, count)
+        rows = np.reshape(upstream, (n, o, math.prod(count)))
+        products = np.matmul(rows, np.swapaxes(columns, 1, 2))
+        return np.reshape(np.sum(products, axis=0), (o, c, *size))
+
+    @staticmethod
+    def backward(
+        grad: Array, x: Array, upstream: Array, stride: Pair, padding: Pair | str, wanted: Any
+    ) -> tuple[Any, ...]:
+        options = {"stride": stride, "padding": padding}
+        return (
+            apply(Conv2DInputGradient, upstream, grad, size=x.shape[2:], **options)
+            if wanted.x
+            else None,
+            apply(Correlate2D, x, grad, **options) if wanted.upstream else None,
+        )
+
+
+@operation
+class Conv2D(Node):
+    """Convolution of images as neural networks mean it, with a bias for each out channel.
+
+    ``Correlate2D(x, W) + b``, ``b`` along the axis of channels.
+
+    Parameters
+    ----------
+    x : Node
+        ``(n, c, h, w)`` images.
+    W : Node
+        ``(o, c, kh, kw)`` weights.
+    b : Node
+        ``(o,)`` biases.
+    stride : int or pair of int, optional
+        How far windows are apart, in height and width; 1 by default.
+    padding : int, pair of int, "same" or "valid", optional
+        Rows and columns of zeros on every side of the images, in height and width; none by
+        default, which is "valid". With "same" the result has ``ceil(h / stride)`` rows and
+        ``ceil(w / stride)`` columns; where that takes an odd number of zeros, the larger half is
+        below and at the right.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> import numpy as np
+    >>> x, W = mf.Input("x"), mf.Parameter(np.ones((1, 1, 3, 3)), name="W")
+    >>> image = Conv2D(x, W, mf.Parameter([0.5]), padding="same")
+    >>> run = mf.Session(image).run({x: np.ones((1, 1, 3, 4))})
+    >>> run[image]
+    array([[[[4.5, 6.5, 6.5, 4.5],
+             [6.5, 9.5, 9.5, 6.5],
+             [4.5, 6.5, 6.5, 4.5]]]])
+    """
+
+    x: Node
+    W: Node
+    b: Node
+    stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
+    padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
+
+    @staticmethod
+    def forward(x: Array, W: Array, b: Array, stride: Pair, padding: Pair | str) -> Any:
+        product = apply(Correlate2D, x, W, stride=stride, padding=padding)
+        o = W.shape[0]
+        if b.shape != (o,):
+            raise ValueError(
+                f"biases of shape {b.shape} do not fit weights of shape {W.shape}: they need "
+                f"shape ({o},)"
+            )
+        return product + np.reshape(b, (o, 1, 1))
+
+    @staticmethod
+    def backward(
+        grad: Array, x: Array, W: Array, stride: Pair, padding: Pair | str, wanted: Any
+    ) -> tuple[Any, ...]:
+        return (
+            *Correlate2D.backward(grad, x, W, stride, padding, wanted),
+            np.sum(grad, axis=(0, 2, 3)) if wanted.b else None,
+        )
