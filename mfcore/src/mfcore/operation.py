@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections import namedtuple
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform, overload
 
@@ -87,6 +87,34 @@ class OperationSpec:
     def wanted(self, flags: Iterable[bool]) -> tuple[bool, ...]:
         """Return what ``backward`` gets as ``wanted``: by position, and by name if not variadic."""
         return self._wanted_type(flags)
+
+    def call_forward(self, given: Mapping[str, Any]) -> Any:
+        """Call ``forward`` with what it asks for, by name; a variadic input is one tuple."""
+        return self._call(self.forward, self.forward_asks, self.forward_keywords, given)
+
+    def call_backward(self, given: Mapping[str, Any]) -> Any:
+        """Call ``backward``, where there is one, with what it asks for, by name."""
+        assert self.backward is not None
+        return self._call(self.backward, self.backward_asks, self.backward_keywords, given)
+
+    def _call(
+        self,
+        function: Callable[..., Any],
+        asks: tuple[str, ...],
+        keywords: frozenset[str],
+        given: Mapping[str, Any],
+    ) -> Any:
+        star = self.inputs[-1] if function.__code__.co_flags & inspect.CO_VARARGS else None
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        for name in asks:
+            if name == star:
+                positional.extend(given[name])
+            elif name in keywords:
+                named[name] = given[name]
+            else:
+                positional.append(given[name])
+        return function(*positional, **named)
 
     def input_names(self, count: int) -> tuple[str, ...]:
         """Names of ``count`` inputs; those of a variadic field are numbered from 0."""
@@ -212,19 +240,10 @@ def apply(operation: type[Node], /, *inputs: Any, **hyperparameters: Any) -> Any
         fixed = len(spec.inputs) - 1
         inputs = (*inputs[:fixed], inputs[fixed:])
     given.update(zip(spec.inputs, inputs, strict=True))
-    star = spec.inputs[-1] if spec.forward.__code__.co_flags & inspect.CO_VARARGS else None
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
     for name in spec.forward_asks:
         if name not in given:
             given[name] = _default(operation, name)
-        if name == star:
-            positional.extend(given[name])
-        elif name in spec.forward_keywords:
-            named[name] = given[name]
-        else:
-            positional.append(given[name])
-    result = spec.forward(*positional, **named)
+    result = spec.call_forward(given)
     return result[0] if spec.saves else result
 
 
