@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from mfjit.ir import (
+    ELEMENTWISE,
     IMPURE,
     Lowered,
     Shape,
@@ -208,6 +209,8 @@ class Builder:
                 return self._elementwise("square", (x,), dtype)
             if op == "divide" and _power_of_two(number):
                 return self._elementwise("multiply", (x, self.literal(1 / number, dtype)), dtype)
+            if op == "divide" and dtype.kind == "f" and x.ndim and _invertible(number, dtype):
+                return self._elementwise("multiply", (x, self.literal(1 / number, dtype)), dtype)
             if op == "multiply" and dtype.kind == "f":
                 if x.op == "negative":
                     return self._elementwise(op, (x.args[0], self.literal(-number, dtype)), dtype)
@@ -215,6 +218,9 @@ class Builder:
                     both = self._elementwise(op, (x.args[1], y), dtype)
                     return self._elementwise(op, (x.args[0], both), dtype)
         if dtype.kind == "f":
+            if op == "divide" and x.ndim and y.op != "literal" and _of_settings(y):
+                inverse = self._elementwise("divide", (self.literal(1, dtype), y), dtype)
+                return self._elementwise("multiply", (x, inverse), dtype)
             if op == "add" and y.op == "negative":
                 return self._elementwise("subtract", (x, y.args[0]), dtype)
             if op == "subtract" and y.op == "negative":
@@ -475,6 +481,19 @@ def _accumulated(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _power_of_two(number: float) -> bool:
     return number != 0 and math.isfinite(number) and abs(math.frexp(number)[0]) == 0.5
+
+
+def _invertible(number: float, dtype: np.dtype[Any]) -> bool:
+    """Whether a number has an inverse that loses nothing but its last bit."""
+    tiny = float(np.finfo(dtype).tiny)
+    return tiny <= abs(number) <= 1 / tiny
+
+
+def _of_settings(value: Value) -> bool:
+    """Whether a number depends on nothing but settings, which optimizers keep in bounds."""
+    if value.ndim or value.op in ("input", "parameter", "state"):
+        return False
+    return value.op in ELEMENTWISE | {"literal", "setting"} and all(map(_of_settings, value.args))
 
 
 def _whole_shape(x: Value, shape: Shape) -> Shape:

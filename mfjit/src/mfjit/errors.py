@@ -1,0 +1,13 @@
+"""Errors of compiling engines."""
+
+from __future__ import annotations
+
+from mfcore.errors import MiniFlowError
+
+
+class CannotLower(MiniFlowError):
+    """A graph cannot be lowered to primitives; the message names the node and the reason."""
+
+
+class CannotCompile(MiniFlowError):
+    """A lowered program holds an instruction that an engine has no code for."""

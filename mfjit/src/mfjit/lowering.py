@@ -1,0 +1,349 @@
+"""Lowering: from a graph, its gradients and an optimizer's update to a program of primitives.
+
+Each operation's own functions are read on traced values (see ``reading.py``). What cannot be
+read becomes one ``call`` of the function as it is, where the shapes of its results can be
+found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+import numpy as np
+
+from mfcore import Graph, Input, Node, Parameter
+from mfcore.errors import NotDifferentiableError, NotTraceableError
+from mfcore.node import Constant
+from mfcore.operation import OperationSpec, spec_of
+from mfjit.builder import Builder
+from mfjit.errors import CannotLower
+from mfjit.functions import emit_call
+from mfjit.ir import Shape, Value
+from mfjit.primitives import PRIMITIVES
+from mfjit.reading import Traced, TracedGenerator
+
+Kind: TypeAlias = tuple[Shape, np.dtype[Any]]
+"""Shape and dtype of an array."""
+
+
+class GraphReader:
+    """Reads a graph, and its gradients, into one program.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to read.
+    builder : Builder
+        Where it is emitted.
+    leaves : mapping
+        For each input and parameter of the graph, its value in the program.
+    training : bool
+        What operations that ask for ``training`` are told.
+    """
+
+    def __init__(
+        self, graph: Graph, builder: Builder, leaves: Mapping[Node, Value], training: bool
+    ) -> None:
+        self.graph = graph
+        self.builder = builder
+        self.training = training
+        self._rng = TracedGenerator(builder, self.read)
+        self._given: list[dict[str, Any]] = [{} for _ in graph.nodes]
+        self._called: dict[int, str] = {}
+        self.values: list[Any] = [None] * len(graph)
+        for position, node in enumerate(graph.nodes):
+            if isinstance(node, (Input, Parameter)):
+                self.values[position] = self.traced(leaves[node])
+            elif isinstance(node, Constant):
+                self.values[position] = node.value
+            else:
+                builder.origin = graph.name(node)
+                self.values[position] = self._forward(position, node)
+
+    def traced(self, value: Value) -> Traced:
+        """Return a value of the program as code can read it."""
+        return Traced(value, self.builder, self.read)
+
+    def value(self, node: Node) -> Value:
+        """Return what a node is in the program."""
+        found = self.values[self.graph.position(node)]
+        return found.value if isinstance(found, Traced) else self.builder.value(found)
+
+    # Forward
+
+    def read(self, operation: Any, inputs: tuple[Any, ...], given: Mapping[str, Any]) -> Any:
+        """Read an operation that another one applies: ``apply`` on traced values."""
+        spec = spec_of(operation)
+        rule = PRIMITIVES.get(operation.qualified_name())
+        fields = {
+            f.name: f.default for f in attrs.fields(operation) if f.name in spec.hyperparameters
+        }
+        for name, default in fields.items():
+            if name not in given:
+                given = {**given, name: default}
+        if rule is not None:
+            return self._primitive(rule, inputs, given)
+        if spec.variadic:
+            fixed = len(spec.inputs) - 1
+            inputs = (*inputs[:fixed], inputs[fixed:])
+        result = spec.call_forward({**given, **dict(zip(spec.inputs, inputs, strict=True))})
+        return result[0] if spec.saves else result
+
+    def _primitive(self, rule: Any, inputs: tuple[Any, ...], given: Mapping[str, Any]) -> Any:
+        builder = self.builder
+        values = [x.value if isinstance(x, Traced) else builder.value(x) for x in inputs]
+        return self.traced(rule(builder, *values, **given))
+
+    def _forward(self, position: int, node: Node) -> Any:
+        spec = spec_of(node)
+        given = self._arguments(position, node, spec)
+        self._given[position] = given
+        rule = PRIMITIVES.get(node.qualified_name())
+        try:
+            if rule is not None:
+                inputs = self._inputs(spec, given)
+                hyperparameters = {name: given[name] for name in spec.hyperparameters}
+                return self._primitive(rule, inputs, hyperparameters)
+            result = spec.call_forward(given)
+            if spec.saves:
+                value, given["saved"] = result
+            else:
+                value = result
+        except Exception as error:
+            value = self._call_forward(position, node, spec, error)
+        value = self._as_traced(value)
+        given["value"] = value
+        return value
+
+    def _as_traced(self, value: Any) -> Traced:
+        return value if isinstance(value, Traced) else self.traced(self.builder.value(value))
+
+    def _arguments(self, position: int, node: Node, spec: OperationSpec) -> dict[str, Any]:
+        """Return what an operation's functions may ask for, by name.
+
+        A Python number stays one only beside an array that it is broadcast against, as in the
+        reference engine.
+        """
+        sources = [self.values[self.graph.position(source)] for source in node.inputs]
+        constant = [not isinstance(x, Traced) for x in sources]
+        if all(constant) or not spec.broadcasts:
+            sources = [
+                self._as_traced(np.asarray(x) if c else x) for x, c in zip(sources, constant)
+            ]
+        given: dict[str, Any] = {n: getattr(node, n) for n in spec.hyperparameters}
+        if spec.variadic:
+            fixed = len(spec.inputs) - 1
+            sources = [*sources[:fixed], tuple(sources[fixed:])]
+        given.update(zip(spec.inputs, sources, strict=True))
+        return {**given, "training": self.training, "rng": self._rng}
+
+    def _inputs(self, spec: OperationSpec, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        inputs = [given[name] for name in spec.inputs]
+        return (*inputs[:-1], *inputs[-1]) if spec.variadic else tuple(inputs)
+
+    # Gradients
+
+    def gradients(self, of: Node, wrt: Iterable[Node]) -> list[Value | None]:
+        """Emit the gradients of a scalar node; ``None`` for a node that none reaches.
+
+        The same walk, in the same order, as the reference engine's.
+        """
+        graph, builder = self.graph, self.builder
+        targets = {graph.position(node) for node in wrt}
+        start = graph.position(of)
+        needed = [False] * len(graph)
+        for i, node in enumerate(graph.nodes):
+            needed[i] = i in targets or any(needed[graph.position(s)] for s in node.inputs)
+        seed = self.value(of)
+        dtype = seed.dtype if seed.dtype.kind == "f" else np.dtype(np.float64)
+        one = builder.broadcast_to(builder.literal(1, dtype), seed.shape)
+        found: dict[int, Traced] = {start: self.traced(one)} if needed[start] else {}
+        for i in range(start, -1, -1):
+            node = graph.nodes[i]
+            if i not in found or node.__operation__ is None:
+                continue
+            sources = [graph.position(source) for source in node.inputs]
+            flags = [needed[s] for s in sources]
+            if not any(flags):
+                continue
+            builder.origin = f"backward of {graph.name(node)}"
+            for source, gradient in self._backward(i, node, found[i], sources, flags):
+                found[source] = found[source] + gradient if source in found else gradient
+        return [
+            found[position].value if (position := graph.position(node)) in found else None
+            for node in wrt
+        ]
+
+    def _backward(
+        self, i: int, node: Node, grad: Traced, sources: list[int], flags: list[bool]
+    ) -> list[tuple[int, Traced]]:
+        spec = spec_of(node)
+        if spec.backward is None:
+            raise NotDifferentiableError(
+                f"{self.graph.describe(node)} has no backward: no gradient passes through it"
+            )
+        given = {**self._given[i], "grad": grad, "wanted": spec.wanted(flags)}
+        try:
+            if i in self._called and ("saved" in spec.backward_asks):
+                raise NotTraceableError(self._called[i])
+            returned = spec.call_backward(given)
+        except Exception as error:
+            returned = self._call_backward(i, node, spec, given, error)
+        gradients = returned if isinstance(returned, (tuple, list)) else (returned,)
+        if len(gradients) != len(sources):
+            raise CannotLower(f"backward of {self.graph.describe(node)} returned {len(gradients)}")
+        broadcasts = [name in spec.broadcasts for name in spec.inputs]
+        broadcasts += broadcasts[-1:] * (len(sources) - len(broadcasts))
+        sent = []
+        for source, flag, gradient, summed in zip(
+            sources, flags, gradients, broadcasts, strict=True
+        ):
+            if flag and gradient is not None:
+                target = self.value(self.graph.nodes[source])
+                sent.append((source, self._fitted(gradient, target, summed, node)))
+        return sent
+
+    def _fitted(self, gradient: Any, target: Value, summed: bool, node: Node) -> Traced:
+        """Return a gradient in the shape and dtype of the value it belongs to."""
+        builder = self.builder
+        value = self._as_traced(gradient).value
+        if value.shape != target.shape:
+            if not summed:
+                raise CannotLower(
+                    f"backward of {self.graph.describe(node)} returned a gradient of shape "
+                    f"{value.shape} for an input of shape {target.shape}"
+                )
+            value = unbroadcast(builder, value, target.shape)
+        if target.dtype.kind == "f":
+            value = builder.cast(value, target.dtype)
+        return self.traced(value)
+
+    # Operations that cannot be read
+
+    def _call_forward(
+        self, position: int, node: Node, spec: OperationSpec, error: Exception
+    ) -> Traced:
+        if "rng" in spec.forward_asks:
+            raise self._unreadable(node, "forward", error) from error
+        self._called[position] = str(error)
+        return self._emit(node, _Forward(spec), self._given[position], spec, error)
+
+    def _call_backward(
+        self, i: int, node: Node, spec: OperationSpec, given: dict[str, Any], error: Exception
+    ) -> Any:
+        if "rng" in spec.forward_asks and "saved" in spec.backward_asks:
+            raise self._unreadable(node, "backward", error) from error
+        given = {k: v for k, v in given.items() if k != "saved"}
+        call = _Backward(spec, tuple(given["wanted"]))
+        returned = self._emit(node, call, given, spec, error)
+        parts = iter(returned if isinstance(returned, tuple) else (returned,))
+        return tuple([next(parts) if there else None for there in call.there])
+
+    def _emit(
+        self, node: Node, call: Any, given: Mapping[str, Any], spec: OperationSpec, error: Exception
+    ) -> Any:
+        values: list[Value] = []
+        names: list[tuple[str, int | None]] = []
+        fixed: dict[str, Any] = {}
+        for name, argument in given.items():
+            if isinstance(argument, tuple) and any(isinstance(x, Traced) for x in argument):
+                for x in argument:
+                    names.append((name, len(argument)))
+                    values.append(self._as_traced(x).value)
+            elif isinstance(argument, Traced):
+                names.append((name, None))
+                values.append(argument.value)
+            elif name != "rng":
+                fixed[name] = argument
+        from mfjit.functions import Slot
+
+        call.names, call.fixed = names, fixed
+        slots = tuple([Slot(k) for k in range(len(values))])
+        try:
+            result = emit_call(self.builder, call, (slots, {}), values)
+        except Exception:
+            raise self._unreadable(node, call.which, error) from error
+        if isinstance(result, tuple):
+            return tuple([self.traced(part) for part in result])
+        return self.traced(result)
+
+    def _unreadable(self, node: Node, function: str, error: Exception) -> CannotLower:
+        return CannotLower(f"{function} of {self.graph.describe(node)} cannot be compiled: {error}")
+
+
+class _Called:
+    """An operation's function as a function of arrays in a row."""
+
+    which = ""
+
+    def __init__(self, spec: OperationSpec) -> None:
+        self.spec = spec
+        self.names: list[tuple[str, int | None]] = []
+        self.fixed: dict[str, Any] = {}
+
+    @property
+    def __name__(self) -> str:
+        return f"{self.which} of {self.spec.name}"
+
+    def given(self, arrays: Sequence[Any]) -> dict[str, Any]:
+        """Return arrays, and what else there is, by the names that a function asks for."""
+        given = dict(self.fixed)
+        groups: dict[str, list[Any]] = {}
+        for (name, count), array in zip(self.names, arrays, strict=True):
+            if count is None:
+                given[name] = array
+            else:
+                groups.setdefault(name, []).append(array)
+        given.update({name: tuple(group) for name, group in groups.items()})
+        return given
+
+
+class _Forward(_Called):
+    which = "forward"
+
+    def __call__(self, *arrays: Any) -> Any:
+        result = self.spec.call_forward(self.given(arrays))
+        return result[0] if self.spec.saves else result
+
+
+class _Backward(_Called):
+    which = "backward"
+
+    def __init__(self, spec: OperationSpec, wanted: tuple[bool, ...]) -> None:
+        super().__init__(spec)
+        self.wanted = wanted
+        self.there: list[bool] = []
+
+    def __call__(self, *arrays: Any) -> Any:
+        given = self.given(arrays)
+        if self.spec.saves:
+            given["value"], given["saved"] = self.spec.call_forward(given)
+        returned = self.spec.call_backward(given)
+        gradients = returned if isinstance(returned, (tuple, list)) else (returned,)
+        there = [
+            wanted and gradient is not None
+            for wanted, gradient in zip(self.wanted, gradients, strict=True)
+        ]
+        if self.there and there != self.there:
+            raise TypeError("backward returned gradients for other inputs than before")
+        self.there = there
+        kept = tuple([g for g, keep in zip(gradients, there, strict=True) if keep])
+        return kept if len(kept) != 1 else kept[0]
+
+
+def unbroadcast(b: Builder, gradient: Value, shape: Shape) -> Value:
+    """Sum a gradient over the axes along which an input of ``shape`` was broadcast."""
+    added = gradient.ndim - len(shape)
+    if added < 0 or any(
+        want not in (1, have) for want, have in zip(shape, gradient.shape[added:], strict=True)
+    ):
+        raise CannotLower(f"a gradient of shape {gradient.shape} does not sum to {shape}")
+    axes = [
+        axis
+        for axis, size in enumerate(gradient.shape)
+        if axis < added or (shape[axis - added] == 1 and size != 1)
+    ]
+    summed = b.reduce("sum", gradient, axes, gradient.dtype) if axes else gradient
+    return b.reshape(summed, shape)
