@@ -264,6 +264,42 @@ def test_a_python_number_stays_one_only_beside_an_array_that_it_broadcasts_again
 # Programs
 
 
+def test_backward_gets_a_python_number_as_forward_got_it():
+    a = mf.Input("a")
+    cost = MSE(mf.Constant(2.0), a)  # both functions ask the targets for their shape
+
+    run = mf.Session(cost).run({a: 5.0})
+
+    assert run.gradients[a] == 6.0
+
+
+def test_classes_that_share_their_functions_are_each_called_with_their_own_fields():
+    @mf.operation
+    class Left(mf.Node):
+        x: mf.Node
+        y: mf.Node
+
+        @staticmethod
+        def forward(x, y):
+            return x - 2 * y
+
+        @staticmethod
+        def backward(grad, wanted):
+            return grad, -2 * grad
+
+    @mf.operation
+    class Right(mf.Node):
+        y: mf.Node
+        x: mf.Node
+        forward, backward = staticmethod(Left.forward), staticmethod(Left.backward)
+
+    p, q = mf.Input("p"), mf.Input("q")
+
+    run = mf.Session(mf.Graph(Left(p, q), Right(p, q))).run({p: 10.0, q: 1.0})
+
+    assert [run[name] for name in ("left_1", "right_1")] == [8.0, -19.0]
+
+
 def test_a_program_holds_no_state_of_its_runs():
     x = mf.Input("x")
     graph = mf.Graph(ops.Exp(x) * x)

@@ -58,6 +58,7 @@ class Graph:
         "nodes",
         "outputs",
         "parameters",
+        "sources",
     )
 
     def __init__(self, *outputs: Node) -> None:
@@ -66,10 +67,12 @@ class Graph:
             found, edges, starts = _ancestors(self.outputs)
             order = _kahn(found, edges, starts)
             self.nodes: tuple[Node, ...] = tuple([found[i] for i in order])
-            self._index = {node: i for i, node in enumerate(self.nodes)}
-        self.inputs: tuple[Input, ...] = tuple(n for n in self.nodes if isinstance(n, Input))
+            self._index = dict(zip(self.nodes, range(len(order)), strict=True))
+            self.sources: list[tuple[int, ...]] = _sources(order, edges, starts, self._index)
+        leaves = [n for n, s in zip(self.nodes, self.sources, strict=True) if not s]
+        self.inputs: tuple[Input, ...] = tuple(n for n in leaves if isinstance(n, Input))
         self.parameters: tuple[Parameter, ...] = tuple(
-            n for n in self.nodes if isinstance(n, Parameter)
+            n for n in leaves if isinstance(n, Parameter)
         )
         self._names: tuple[dict[Node, str], dict[str, Node]] | None = None
         self._check_names()
@@ -236,24 +239,20 @@ def _ancestors(outputs: tuple[Node, ...]) -> tuple[list[Node], list[int], list[i
     ``edges[starts[i]:starts[i + 1]]`` (indices into the nodes found).
     """
     number: dict[Node, int] = {}
-    found: list[Node] = []
+    read: list[Node] = []
+    starts = [0]
     stack = list(reversed(outputs))
     while stack:
         node = stack.pop()
         if node in number:
             continue
-        number[node] = len(found)
-        found.append(node)
-        sources = node.inputs
-        if sources:
-            stack.extend(sources[::-1])
-    edges: list[int] = []
-    starts = [0]
-    for node in found:
-        for source in node.inputs:
-            edges.append(number[source])
-        starts.append(len(edges))
-    return found, edges, starts
+        number[node] = len(number)
+        inputs = node.inputs
+        if inputs:
+            read += inputs
+            stack += inputs[::-1]
+        starts.append(len(read))
+    return list(number), list(map(number.__getitem__, read)), starts
 
 
 def _kahn(found: list[Node], edges: list[int], starts: list[int]) -> list[int]:
@@ -270,6 +269,17 @@ def _kahn(found: list[Node], edges: list[int], starts: list[int]) -> list[int]:
     if len(order) < count:
         raise CycleError(_cycle_message(found, edges, starts, remaining))
     return order
+
+
+def _sources(
+    order: list[int], edges: list[int], starts: list[int], index: dict[Node, int]
+) -> list[tuple[int, ...]]:
+    """Return the positions of each node's inputs, for the nodes in order."""
+    position = [0] * len(order)
+    for place, i in zip(index.values(), order, strict=True):  # the same integers, kept once
+        position[i] = place
+    placed = list(map(position.__getitem__, edges))
+    return [tuple(placed[starts[i] : starts[i + 1]]) for i in order]
 
 
 def _consumers(count: int, edges: list[int], starts: list[int]) -> tuple[list[int], list[int]]:

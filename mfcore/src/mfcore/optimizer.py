@@ -83,16 +83,31 @@ class OptimizerSpec:
             callable(getattr(optimizer, name)) for name in self.hyperparameters
         )
 
+    def arguments(self, optimizer: Any, step: int) -> tuple[Any, ...]:
+        """Return what ``update`` asks for at a step, beside parameter, gradient and state."""
+        given = {**self.values(optimizer, step), "step": step + 1}
+        return tuple([given[name] for name in self.update_asks if name not in _OF_PARAMETER])
+
     def updater(self, optimizer: Any, step: int) -> Callable[..., Any]:
         """Return ``update`` at a step, as a function of parameter, gradient and state, if any."""
-        given = {**self.values(optimizer, step), "step": step + 1}
-        leading = ("parameter", "gradient", "state") if self.init else ("parameter", "gradient")
-        count, update = len(leading), self.update
-        if self.update_asks[:count] == leading and not self.update_keywords:
-            rest = tuple([given[name] for name in self.update_asks[count:]])
-            return lambda *arrays: update(*arrays, *rest)
-        fixed = {name: given[name] for name in self.update_asks if name not in leading}
-        return lambda *arrays: update(**dict(zip(leading, arrays, strict=True)), **fixed)
+        arguments, update = self.arguments(optimizer, step), self.positional_update()
+        return lambda *arrays: update(*arrays, *arguments)
+
+    def positional_update(self) -> Callable[..., Any]:
+        """Return ``update`` taking parameter, gradient, state if any, and ``arguments``."""
+        leading = _OF_PARAMETER if self.init else _OF_PARAMETER[:2]
+        if self.update_asks[: len(leading)] == leading and not self.update_keywords:
+            return self.update
+        update = self.update
+        names = (*leading, *(name for name in self.update_asks if name not in leading))
+        asked = set(self.update_asks)
+        return lambda *values: update(
+            **{n: value for n, value in zip(names, values, strict=True) if n in asked}
+        )
+
+
+_OF_PARAMETER = ("parameter", "gradient", "state")
+"""What an update is given anew for each parameter."""
 
 
 class Updates:
@@ -103,7 +118,8 @@ class Updates:
         self.steps = 0
         self._spec = spec = optimizer_spec(optimizer)
         self.states = [spec.initial_state(optimizer, parameter) for parameter in parameters]
-        self._update = None if spec.changes(optimizer) else spec.updater(optimizer, 0)
+        self._update = spec.positional_update()
+        self._arguments = None if spec.changes(optimizer) else spec.arguments(optimizer, 0)
 
     def apply(self, parameters: Sequence[Array], gradients: Sequence[Array | None]) -> list[Array]:
         """Return the parameters after an update; one without gradient stays as it is.
@@ -113,20 +129,22 @@ class Updates:
         parameters, gradients : sequence of array
             In the same order, of the same shapes.
         """
-        update = self._update or self._spec.updater(self.optimizer, self.steps)
-        stateless = self._spec.init is None
+        update, arguments = self._update, self._arguments
+        if arguments is None:
+            arguments = self._spec.arguments(self.optimizer, self.steps)
+        stateless, ndarray = self._spec.init is None, np.ndarray
         values, states = [], []
         for old, gradient, state in zip(parameters, gradients, self.states, strict=True):
             new: Any = old
             if gradient is not None:
                 if stateless:
-                    new = update(old, gradient)
+                    new = update(old, gradient, *arguments)
                 else:
-                    pair = update(old, gradient, state)
+                    pair = update(old, gradient, state, *arguments)
                     if type(pair) is not tuple or len(pair) != 2:
                         raise self._no_pair(pair)
                     new, state = pair
-                if type(new) is not np.ndarray or new.shape != old.shape or new.dtype != old.dtype:
+                if type(new) is not ndarray or new.shape != old.shape or new.dtype is not old.dtype:
                     new = self._fitted(new, old)
             values.append(new)
             states.append(state)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -74,25 +73,19 @@ class Observer:
             )
 
 
-class Observers:
+class Observers(tuple[Observer, ...]):
     """All plugins that listen to one kind of event, in the order in which they came."""
 
-    __slots__ = ("_observers",)
-
-    def __init__(self, listening: Sequence[Observer]) -> None:
-        self._observers = listening
-
-    def __bool__(self) -> bool:
-        return bool(self._observers)
+    __slots__ = ()
 
     def fire(self, hook: str, **arguments: Any) -> None:
         """Call a run hook of every observer that implements it and is still attached."""
-        for observer in self._observers:
+        for observer in self:
             if hook in observer.listens and observer.attached:
                 observer.fire(hook, arguments)
 
 
-NOBODY = Observers(())
+NOBODY = Observers()
 
 active_observers: ContextVar[tuple[Observer, ...]] = ContextVar("active_observers", default=())
 """The observers of the ``tracing`` blocks around the present line, outermost first."""

@@ -7,12 +7,12 @@ arguments and the slot of its result. There is nothing else to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from mfcore.calls import Call, gather
 from mfcore.engine import Engine, Memory, Program
 from mfcore.errors import (
     BackwardError,
@@ -44,10 +44,10 @@ _ForwardStep: TypeAlias = tuple[Callable[..., Any], Callable[[Memory], Any], int
 """A function, what reads its arguments from memory, the slots of its result and of ``saved``."""
 
 _BackwardStep: TypeAlias = tuple[
-    int, Callable[..., Any] | None, Callable[[Memory], Any], int, tuple[tuple[int, int, bool], ...]
+    int, Callable[..., Any] | None, Callable[[Memory], Any], tuple[int, ...]
 ]
-"""Position of the node, its function, what reads its arguments, the number of its inputs, and
-for each gradient that is wanted: which one, the position of its node, whether to un-broadcast."""
+"""The slot of a node's gradient, its function, what reads its arguments, and for each input
+the position of the node whose gradient it is, -1 where none is wanted."""
 
 
 class ReferenceProgram(Program):
@@ -65,18 +65,19 @@ class ReferenceProgram(Program):
         self._memory: Memory = [None] * (2 * count + 2)
         self._plans: dict[tuple[int, tuple[int, ...]], list[_BackwardStep]] = {}
         self._saved: dict[int, int] = {}
-        self._literals: dict[int, dict[str, int]] = {}
-        self._adapters: dict[tuple[Callable[..., Any], int], Callable[..., Any]] = {}
-        self._steps: list[_ForwardStep] = []
+        self._literals: dict[int, tuple[int, ...]] = {}
+        self._arguments: dict[int, tuple[int, ...]] = {}
+        self._calls: dict[tuple[type[Node], int | bytes], Call] = {}
         self._verified = False
         self._constants: set[int] = set()
+        self._steps: list[_ForwardStep] = []
         with collector_paused():
-            for i, node in enumerate(graph.nodes):
-                if isinstance(node, Constant):
+            for i, (node, sources) in enumerate(zip(graph.nodes, graph.sources, strict=True)):
+                if node.__operation__ is not None:
+                    self._steps.append(self._forward_step(i, node, node.__operation__, sources))
+                elif isinstance(node, Constant):
                     self._memory[i] = node.value
                     self._constants.add(i)
-                elif node.__operation__ is not None:
-                    self._add_step(i, node)
 
     # Building the steps
 
@@ -84,134 +85,95 @@ class ReferenceProgram(Program):
         self._memory.append(value)
         return len(self._memory) - 1
 
-    def _sources(self, node: Node) -> tuple[int, ...]:
-        """Slots of a node's inputs.
+    def _forward_step(
+        self, i: int, node: Node, spec: OperationSpec, sources: tuple[int, ...]
+    ) -> _ForwardStep:
+        call = self._calls.get((type(node), len(sources)))
+        if call is None:
+            call = Call(spec, spec.forward, spec.forward_asks, spec.forward_keywords, len(sources))
+            self._calls[type(node), len(sources)] = call
+        if self._constants and not self._constants.isdisjoint(sources):
+            sources = self._arguments[i] = self._with_literals(spec, sources)
+        if call.takes_inputs_only and not spec.hyperparameters and not spec.saves:
+            return call.function, gather(sources), i, None
+        if spec.hyperparameters:
+            self._literals[i] = tuple(
+                [self._literal(getattr(node, name)) for name in spec.hyperparameters]
+            )
+        saved = None
+        if spec.saves:
+            saved = self._saved[i] = self._literal(None)
+        frame = (-1, -1, -1, -1, self._rng, self._training, *self._literals.get(i, ()), *sources)
+        return call.function, gather(call.pick(frame)), i, saved
+
+    def _with_literals(self, spec: OperationSpec, sources: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the slots of inputs, some of which are constants.
 
         A Python number stays one only beside an array that it is broadcast against and whose
         dtype it adapts to; other operations get it as a NumPy scalar, with shape and dtype.
         """
-        index = self.graph._index
-        slots = tuple([index[source] for source in node.inputs])
         constants = self._constants
-        if constants.isdisjoint(slots):
-            return slots
-        if spec_of(node).broadcasts and not constants.issuperset(slots):
-            return slots
+        if spec.broadcasts and not constants.issuperset(sources):
+            return sources
         return tuple(
             self._literal(np.asarray(self._memory[slot])[()]) if slot in constants else slot
-            for slot in slots
+            for slot in sources
         )
-
-    def _add_step(self, i: int, node: Node) -> None:
-        spec = spec_of(node)
-        if spec.hyperparameters:
-            self._literals[i] = {n: self._literal(getattr(node, n)) for n in spec.hyperparameters}
-        saved = None
-        if spec.saves:
-            saved = self._saved[i] = self._literal(None)
-        sources = self._sources(node)
-        slots = self._slots(spec.forward_asks, i, node, sources, {})
-        call = self._flat(
-            spec.forward, spec.forward_asks, spec.forward_keywords, spec, len(sources)
-        )
-        self._steps.append((call, _gather(slots), i, saved))
-
-    def _slots(
-        self,
-        asks: Sequence[str],
-        i: int,
-        node: Node,
-        sources: tuple[int, ...],
-        extra: Mapping[str, int],
-    ) -> list[int]:
-        """Slots of the arguments that a function asks for, a variadic input spread out."""
-        spec = spec_of(node)
-        last = len(spec.inputs) - 1 if spec.variadic else -1
-        slots: list[int] = []
-        for name in asks:
-            if name in extra:
-                slots.append(extra[name])
-            elif name in spec.inputs:
-                k = spec.inputs.index(name)
-                slots.extend(sources[k:] if k == last else sources[k : k + 1])
-            elif name == "rng":
-                slots.append(self._rng)
-            elif name == "training":
-                slots.append(self._training)
-            else:
-                slots.append(self._literals[i][name])
-        return slots
-
-    def _flat(
-        self,
-        function: Callable[..., Any],
-        asks: tuple[str, ...],
-        keywords: frozenset[str],
-        spec: OperationSpec,
-        count: int,
-    ) -> Callable[..., Any]:
-        """Return the function as one that takes everything it asks for positionally, spread out."""
-        star = bool(function.__code__.co_flags & 0x04)
-        grouped = (
-            spec.inputs[-1] if spec.variadic and spec.inputs[-1] in asks and not star else None
-        )
-        if not keywords and grouped is None:
-            return function
-        if (function, count) not in self._adapters:
-            self._adapters[function, count] = _adapter(
-                function,
-                asks,
-                keywords,
-                grouped,
-                count - len(spec.inputs) + 1 if spec.variadic else 0,
-            )
-        return self._adapters[function, count]
 
     def _plan(self, of: int, wrt: tuple[int, ...]) -> list[_BackwardStep]:
         """Plan a backward pass: only what leads from ``of`` to ``wrt`` is computed."""
-        if (of, wrt) not in self._plans:
+        plan = self._plans.get((of, wrt))
+        if plan is None:
             with collector_paused():
-                self._plans[of, wrt] = self._new_plan(of, wrt)
-        return self._plans[of, wrt]
+                plan = self._plans[of, wrt] = self._new_plan(of, wrt)
+        return plan
 
     def _new_plan(self, of: int, wrt: tuple[int, ...]) -> list[_BackwardStep]:
-        nodes, index, targets = self.graph.nodes, self.graph._index, set(wrt)
-        needed = [False] * self._count
-        for i, node in enumerate(nodes):
-            needed[i] = i in targets or any(needed[index[source]] for source in node.inputs)
-        reached = {of} if needed[of] else set()
+        nodes, sources = self.graph.nodes, self.graph.sources
+        needed, reached = bytearray(self._count), bytearray(self._count)
+        for i in wrt:
+            needed[i] = True
+        for i in range(of + 1):
+            for source in sources[i]:
+                if needed[source]:
+                    needed[i] = True
+                    break
+        reached[of] = needed[of]
         steps = []
         for i in range(of, -1, -1):
-            if i not in reached or nodes[i].__operation__ is None:
+            spec = nodes[i].__operation__
+            if not reached[i] or spec is None:
                 continue
-            sources = tuple([index[source] for source in nodes[i].inputs])
-            flags = [needed[source] for source in sources]
-            if any(flags):
-                reached.update([s for s, flag in zip(sources, flags, strict=True) if flag])
-                steps.append(self._backward_step(i, nodes[i], sources, flags))
+            flags = bytes([needed[source] for source in sources[i]])
+            if True in flags:
+                for source in sources[i]:
+                    reached[source] |= needed[source]
+                steps.append(self._backward_step(i, nodes[i], spec, sources[i], flags))
         return steps
 
     def _backward_step(
-        self, i: int, node: Node, sources: tuple[int, ...], flags: list[bool]
+        self, i: int, node: Node, spec: OperationSpec, sources: tuple[int, ...], flags: bytes
     ) -> _BackwardStep:
-        spec, count = spec_of(node), len(sources)
-        broadcasts = [name in spec.broadcasts for name in spec.inputs]
-        broadcasts += broadcasts[-1:] * (count - len(broadcasts))
-        targets = tuple(
-            [
-                (k, s, b)
-                for k, (s, b) in enumerate(zip(sources, broadcasts, strict=True))
-                if flags[k]
-            ]
-        )
+        targets = sources
+        if False in flags:
+            targets = tuple([s if flag else -1 for s, flag in zip(sources, flags, strict=True)])
+        slot = self._count + i
         if spec.backward is None:
-            return i, None, _gather([]), count, targets
-        extra = {"grad": self._count + i, "value": i, "saved": self._saved.get(i, -1)}
-        if "wanted" in spec.backward_asks:
-            extra["wanted"] = self._literal(spec.wanted(flags))
-        slots = self._slots(spec.backward_asks, i, node, sources, extra)
-        call = self._flat(spec.backward, spec.backward_asks, spec.backward_keywords, spec, count)
-        return i, call, _gather(slots), count, targets
+            return slot, None, gather(()), targets
+        call = self._calls.get((type(node), flags))
+        if call is None:
+            call = Call(
+                spec, spec.backward, spec.backward_asks, spec.backward_keywords, len(sources)
+            )
+            if "wanted" in spec.backward_asks:
+                call.wanted = self._literal(spec.wanted(map(bool, flags)))
+            self._calls[type(node), flags] = call
+        frame = (
+            *(slot, i, self._saved.get(i, -1), call.wanted, self._rng, self._training),
+            *self._literals.get(i, ()),
+            *self._arguments.get(i, sources),
+        )
+        return slot, call.function, gather(call.pick(frame)), targets
 
     # Running them
 
@@ -224,11 +186,11 @@ class ReferenceProgram(Program):
     def forward(self, memory: Memory) -> None:
         result = -1
         try:
-            for call, gather, result, saved in self._steps:
+            for call, arguments, result, saved in self._steps:
                 if saved is None:
-                    memory[result] = call(*gather(memory))
+                    memory[result] = call(*arguments(memory))
                 else:
-                    memory[result], memory[saved] = _pair(call(*gather(memory)))
+                    memory[result], memory[saved] = _pair(call(*arguments(memory)))
         except Exception as error:
             raise self._forward_error(result, memory, error) from error
         if not self._verified:
@@ -237,18 +199,18 @@ class ReferenceProgram(Program):
             self._verified = True
 
     def forward_observed(self, memory: Memory, observers: Observers, run: Run) -> None:
-        steps = {result: (call, gather, saved) for call, gather, result, saved in self._steps}
+        steps = {result: (call, arguments, saved) for call, arguments, result, saved in self._steps}
         graph = self.graph
         for i, node in enumerate(graph.nodes):
             inputs = self._inputs(i, memory)
             if i in steps:
-                call, gather, saved = steps[i]
+                call, arguments, saved = steps[i]
                 observers.fire("mf_forward_start", run=run, graph=graph, node=node, inputs=inputs)
                 try:
                     if saved is None:
-                        memory[i] = call(*gather(memory))
+                        memory[i] = call(*arguments(memory))
                     else:
-                        memory[i], memory[saved] = _pair(call(*gather(memory)))
+                        memory[i], memory[saved] = _pair(call(*arguments(memory)))
                 except Exception as error:
                     raise self._forward_error(i, memory, error) from error
                 self._verify(i, memory)
@@ -263,36 +225,37 @@ class ReferenceProgram(Program):
 
     def backward(self, memory: Memory, of: int, wrt: Iterable[int], seed: Array) -> Memory:
         steps = self._plan(of, tuple(wrt))
-        count = self._count
+        count, float64 = self._count, np.float64
         memory = memory + self._memory[len(memory) :]
         memory[count + of] = seed
-        i = of
+        slot = count + of
         try:
-            for i, call, gather, arity, targets in steps:
-                if memory[count + i] is None:
+            for slot, call, arguments, targets in steps:
+                if memory[slot] is None:
                     continue
                 if call is None:
-                    raise self._not_differentiable(i)
-                gradients = call(*gather(memory))
-                if type(gradients) is not tuple or len(gradients) != arity:
-                    gradients = self._checked_count(gradients, arity, i)
-                for k, source, broadcasts in targets:
+                    raise self._not_differentiable(slot - count)
+                gradients = call(*arguments(memory))
+                if type(gradients) is not tuple or len(gradients) != len(targets):
+                    gradients = self._checked_count(gradients, len(targets), slot - count)
+                for k, source in enumerate(targets):
                     gradient = gradients[k]
-                    if gradient is None:
+                    if gradient is None or source < 0:
                         continue
                     value = memory[source]
-                    try:
-                        fits = gradient.shape == value.shape and gradient.dtype is value.dtype
-                    except AttributeError:  # a Python number or a list
-                        fits = False
-                    if not fits:
-                        gradient = self._fitted(gradient, value, broadcasts, i, k)
+                    if type(gradient) is not float64 or type(value) is not float64:
+                        try:
+                            fits = gradient.shape == value.shape and gradient.dtype is value.dtype
+                        except AttributeError:  # a Python number or a list
+                            fits = False
+                        if not fits:
+                            gradient = self._fitted(gradient, value, slot - count, k)
                     sofar = memory[count + source]
                     memory[count + source] = gradient if sofar is None else sofar + gradient
         except (BackwardError, NotDifferentiableError):
             raise
         except Exception as error:
-            raise self._backward_error(i, memory, error) from error
+            raise self._backward_error(slot - count, memory, error) from error
         return memory
 
     def backward_observed(
@@ -305,7 +268,7 @@ class ReferenceProgram(Program):
         run: Run,
     ) -> Memory:
         graph, count = self.graph, self._count
-        steps = {step[0]: step[1:] for step in self._plan(of, tuple(wrt))}
+        steps = {step[0] - count: step[1:] for step in self._plan(of, tuple(wrt))}
         memory = memory + self._memory[len(memory) :]
         memory[count + of] = seed
         received: dict[int, list[tuple[Node | None, Array]]] = {of: [(None, seed)]}
@@ -323,21 +286,21 @@ class ReferenceProgram(Program):
             )
             if i not in steps:
                 continue
-            call, gather, arity, targets = steps[i]
+            call, arguments, targets = steps[i]
             if call is None:
                 raise self._not_differentiable(i)
             try:
-                gradients = call(*gather(memory))
+                gradients = call(*arguments(memory))
             except Exception as error:
                 raise self._backward_error(i, memory, error) from error
-            gradients = self._checked_count(gradients, arity, i)
-            sent: dict[str, Array | None] = dict.fromkeys(spec_of(node).input_names(arity))
+            gradients = self._checked_count(gradients, len(targets), i)
+            sent: dict[str, Array | None] = dict.fromkeys(spec_of(node).input_names(len(targets)))
             names = tuple(sent)
-            for k, source, broadcasts in targets:
+            for k, source in enumerate(targets):
                 gradient = gradients[k]
-                if gradient is None:
+                if gradient is None or source < 0:
                     continue
-                gradient = self._fitted(gradient, memory[source], broadcasts, i, k)
+                gradient = self._fitted(gradient, memory[source], i, k)
                 sent[names[k]] = gradient
                 received.setdefault(source, []).append((node, gradient))
                 sofar = memory[count + source]
@@ -378,7 +341,7 @@ class ReferenceProgram(Program):
             )
         return gradients
 
-    def _fitted(self, gradient: Any, value: Array, broadcasts: bool, i: int, k: int) -> Array:
+    def _fitted(self, gradient: Any, value: Array, i: int, k: int) -> Array:
         """Return a gradient in the shape and dtype of the value it belongs to."""
         try:
             gradient = as_array(gradient, "it")[()]
@@ -388,6 +351,8 @@ class ReferenceProgram(Program):
                 f"its input {self._input_name(i, k)!r}: {error}"
             ) from None
         if gradient.shape != value.shape:
+            spec = spec_of(self.graph.nodes[i])
+            broadcasts = spec.inputs[min(k, len(spec.inputs) - 1)] in spec.broadcasts
             summed = unbroadcast(gradient, value.shape) if broadcasts else None
             if summed is None:
                 raise BackwardError(
@@ -453,15 +418,6 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array | None:
     return summed.reshape(shape)[()]  # type: ignore[no-any-return]
 
 
-def _gather(slots: Sequence[int]) -> Callable[[Memory], Any]:
-    """Return what reads the given slots of a memory, as a sequence."""
-    if not slots:
-        return _nothing
-    if len(slots) == 1:
-        return itemgetter(slice(slots[0], slots[0] + 1))
-    return itemgetter(*slots)
-
-
 def _shown(value: Any) -> Any:
     """Return a value as observers see it: the Python number of a constant as a NumPy scalar."""
     return np.asarray(value)[()] if type(value) in (bool, int, float) else value
@@ -471,49 +427,6 @@ def _pair(returned: Any) -> tuple[Any, Any]:
     if type(returned) is not tuple:
         raise TypeError("forward must return (value, saved), because backward asks for saved")
     return returned
-
-
-def _nothing(_memory: Memory) -> tuple[()]:
-    return ()
-
-
-def _adapter(
-    function: Callable[..., Any],
-    asks: tuple[str, ...],
-    keywords: frozenset[str],
-    grouped: str | None,
-    size: int,
-) -> Callable[..., Any]:
-    """Return a function of flat positional arguments that calls ``function`` as it is declared.
-
-    ``grouped`` names a parameter that takes ``size`` of the arguments as one tuple.
-    """
-    if not keywords and asks[-1] == grouped and len(asks) == 2:
-        return lambda first, *group: function(first, group)
-    star = (
-        function.__code__.co_varnames[
-            function.__code__.co_argcount + function.__code__.co_kwonlyargcount
-        ]
-        if function.__code__.co_flags & 0x04
-        else None
-    )
-
-    def call(*flat: Any) -> Any:
-        rest = list(flat)
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for name in asks:
-            if name == star:
-                positional += [rest.pop(0) for _ in range(size)]
-            elif name == grouped:
-                positional.append(tuple([rest.pop(0) for _ in range(size)]))
-            elif name in keywords:
-                named[name] = rest.pop(0)
-            else:
-                positional.append(rest.pop(0))
-        return function(*positional, **named)
-
-    return call
 
 
 def _summary(arrays: Mapping[str, Any]) -> str:

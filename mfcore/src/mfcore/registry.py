@@ -551,4 +551,4 @@ def observers(kind: str) -> Observers:
     if not listening:
         return NOBODY
     hooks = RUN_HOOKS[kind]
-    return Observers([o for o in listening if o.attached and not o.listens.isdisjoint(hooks)])
+    return Observers(o for o in listening if o.attached and not o.listens.isdisjoint(hooks))

@@ -75,6 +75,7 @@ class Session:
         self._values = [np.array(node.value) for node in graph.parameters]
         self._slot = {node: i for i, node in enumerate(graph.parameters)}
         self._places = tuple(graph.position(node) for node in graph.parameters)
+        self._only_output = graph.position(graph.outputs[0]) if len(graph.outputs) == 1 else None
         self._feeding = [
             (node, graph.position(node), node.shape is None and node.dtype is None)
             for node in graph.inputs
@@ -281,14 +282,14 @@ class Session:
 
     def output_position(self, node: Node | None) -> int:
         """Return the position of a node, by default of the graph's only output."""
-        if node is None:
-            if len(self.graph.outputs) != 1:
-                raise GradientError(
-                    f"the graph has {len(self.graph.outputs)} outputs: say of which one the "
-                    f"gradient is wanted"
-                )
-            node = self.graph.outputs[0]
-        return self.graph.position(node)
+        if node is not None:
+            return self.graph.position(node)
+        if self._only_output is None:
+            raise GradientError(
+                f"the graph has {len(self.graph.outputs)} outputs: say of which one the "
+                f"gradient is wanted"
+            )
+        return self._only_output
 
 
 def _shape_fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:

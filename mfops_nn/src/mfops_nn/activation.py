@@ -40,11 +40,11 @@ class Sigmoid(Node):
     @staticmethod
     def forward(x: Array) -> Any:
         smallest = _SMALLEST.get(x.dtype.type, -709.0)
-        return 1 / (1 + np.exp(-np.maximum(x, smallest)))
+        return 1.0 / (1.0 + np.exp(-np.maximum(x, smallest)))
 
     @staticmethod
     def backward(grad: Array, value: Array) -> tuple[Any, ...]:
-        return (grad * (value * (1 - value)),)
+        return (grad * (value * (1.0 - value)),)
 
 
 @operation

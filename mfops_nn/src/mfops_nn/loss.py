@@ -47,7 +47,7 @@ class MSE(Node):
                 f"differ in their number of elements"
             )
         difference = y.reshape(-1) - floating(a).reshape(-1)
-        return difference @ difference / y.size, difference
+        return difference.dot(difference) / y.size, difference
 
     @staticmethod
     def backward(grad: Array, saved: Array, y: Array, a: Array, wanted: Any) -> tuple[Any, ...]:
