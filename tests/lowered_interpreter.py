@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mfjit.functions import filled
 from mfjit.ir import ELEMENTWISE, LEAVES, REDUCTIONS
 
 
@@ -45,7 +46,7 @@ def interpret(
             result = kernels[value.attributes["name"]](value, *[found[arg] for arg in value.args])
         else:
             result = evaluate(value, [found[arg] for arg in value.args])
-        if value.op != "call":
+        if value.op != "call" or not isinstance(result, (tuple, list)):
             result = np.asarray(result, value.dtype)
             assert result.shape == value.shape, f"{value!r} is {result.shape}"
         found[value] = result
@@ -116,7 +117,8 @@ def one_hot(value, indices):
 
 
 def call(value, *args):
-    return value.attributes["function"](*args, **value.attributes.get("arguments", {}))
+    positional, keywords = filled(value.attributes["arguments"], args)
+    return value.attributes["function"](*positional, **keywords)
 
 
 OTHERS = {

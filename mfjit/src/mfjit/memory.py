@@ -26,6 +26,9 @@ ALIGNMENT = 64
 SEARCHED_BLOCKS = 2000
 """With more blocks than this only the fastest order of placing them is tried."""
 
+FALLIBLE = frozenset({"take", "take_add", "one_hot", "call"})
+"""Instructions that can fail while running: no leaf is overwritten before the last of them."""
+
 _ATTEMPTS = 100
 """Random orders tried for a few blocks that leave gaps in every other order."""
 
@@ -132,6 +135,10 @@ class _Planner:
         self.layouts = layouts
         self.end = len(groups)
         self.last = self._last_reads()
+        self.last_fallible = max(
+            (i for i, g in enumerate(groups) if any(v.op in FALLIBLE for v in g.values)),
+            default=-1,
+        )
         self.block: dict[Value, _Block] = {}
         self.taken: dict[Value, Value] = {}
         self.joined: set[Value] = set()
@@ -225,8 +232,10 @@ class _Planner:
         ):
             return False
         read = self.last.get(leaf, -1)
-        if block.start < read or (
-            block.start == read and not self._same_index(self.groups[read], leaf, base)
+        if (
+            block.start <= self.last_fallible
+            or block.start < read
+            or (block.start == read and not self._same_index(self.groups[read], leaf, base))
         ):
             return False
         block.leaf = leaf
