@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
+import math
+import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
+SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+SETTLING = 0.03
+"""Seconds of rest before a contender's turn: OpenBLAS's and OpenMP's threads spin on for up to
+26 ms after their last work, and would take a core from whoever comes next."""
+SHORTEST = 0.01
+"""A turn is made at least about this many seconds long, by repeating short runs."""
+
+Run = Callable[[], Any]
+"""One run of a workload's ``steps`` steps, going on where the last one stopped; what it returns
+is compared: the losses, or an array that holds the results."""
+
+
+class UnavailableError(Exception):
+    """A contender cannot run here; the message says why."""
 
 
 @attrs.define
 class Contender:
-    """One way to do the work: ``run(rounds)`` does it that many times and returns the losses."""
+    """One way to do the work. ``build`` prepares everything and returns the run to be timed."""
 
     name: str
-    run: Callable[[int], Sequence[float]]
+    build: Callable[[], Run]
+    needs: tuple[str, ...] = ()
+    """Modules that are imported before anything is timed; without them it is skipped."""
+    compiles: bool = False
+    """Whether its first call compiles, so that it gets a line in the table of compile times."""
+    floor: bool = False
+    """A lower bound, not the work itself: its results are not compared."""
+    note: str = ""
 
 
 @attrs.define
@@ -33,98 +63,339 @@ class Skipped:
 
 @attrs.define
 class Bar:
-    """What was promised: ``contender`` costs at most ``ratio`` times ``against``."""
+    """What was promised: ``contender`` costs at most ``ratio`` times ``against``.
+
+    Of several to compare with, the fastest counts.
+    """
 
     contender: str
-    against: str
+    against: str | tuple[str, ...]
     ratio: float
 
 
-def check_same_losses(contenders: Sequence[Contender], steps: int, rtol: float) -> None:
-    """Run every contender from the same start; raise unless all losses agree."""
-    first = contenders[0]
-    expected = np.asarray(first.run(steps), dtype=float)
-    for other in contenders[1:]:
-        got = np.asarray(other.run(steps), dtype=float)
+@attrs.define
+class Limit:
+    """What was promised: ``contender`` costs at most ``seconds`` a step."""
+
+    contender: str
+    seconds: float
+
+
+@attrs.define
+class Workload:
+    """What to run, who runs it, and what was promised of them."""
+
+    name: str
+    title: str
+    steps: int
+    """Steps in one run; times are given per step."""
+    contenders: Sequence[Contender]
+    baseline: str
+    rtol: float
+    """Greatest relative difference allowed between results, for the dtype of the workload."""
+    atol: float = 0.0
+    bars: Sequence[Bar | Limit] = ()
+    unit: str = "us"
+    seconds: float = 4.0
+    """Share of each contender in the rounds."""
+
+
+def start_all(
+    contenders: Sequence[Contender],
+) -> tuple[dict[str, Run], dict[str, Any], list[Skipped]]:
+    """Build every contender and run it once; return runs, their results, and who is missing."""
+    runs: dict[str, Run] = {}
+    results: dict[str, Any] = {}
+    skipped = []
+    for contender in contenders:
+        try:
+            import_needs(contender)
+            run = contender.build()
+            results[contender.name] = run()
+        except UnavailableError as error:
+            skipped.append(Skipped(contender.name, f"skipped: {error}"))
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            skipped.append(
+                Skipped(contender.name, f"FAILED: {type(error).__name__}: {lines[0][:300]}")
+            )
+        else:
+            runs[contender.name] = run
+    return runs, results, skipped
+
+
+def import_needs(contender: Contender) -> None:
+    """Import what a contender is written with, or say that it is missing."""
+    for module in contender.needs:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(module)
+        except ImportError as error:
+            raise UnavailableError(f"{module} is not installed ({error})") from error
+
+
+def check_same_losses(results: Mapping[str, Any], rtol: float, atol: float = 0.0) -> None:
+    """Raise unless all results agree with the first.
+
+    Who reports only the mean loss of a run, one number, is held to the mean of the others.
+    """
+    (first, expected), *others = results.items()
+    expected = np.asarray(expected, dtype=float)
+    if not np.isfinite(expected).all():
+        raise AssertionError(f"{first} computes losses that are not finite")
+    for name, result in others:
+        got = np.asarray(result, dtype=float)
+        same = expected
+        if got.shape != expected.shape and got.size == 1:
+            got, same = got.reshape(()), expected.mean()
         np.testing.assert_allclose(
-            got,
-            expected,
-            rtol=rtol,
-            err_msg=f"{other.name} computes other losses than {first.name}",
+            got, same, rtol=rtol, atol=atol, err_msg=f"{name} computes other losses than {first}"
         )
 
 
 def interleave(
-    contenders: Sequence[Contender], *, steps: int, rounds: int
+    runs: Mapping[str, Run],
+    *,
+    steps: int,
+    seconds: float,
+    least: int = 5,
+    most: int = 40,
+    settling: float = SETTLING,
 ) -> dict[str, list[float]]:
-    """Time ``rounds`` rounds of ``steps`` steps each, the contenders taking turns.
+    """Time rounds in which the contenders take turns, every other round in reverse.
 
-    Returns seconds per step, one value a round, by contender.
+    A contender takes part until it has used its share of ``seconds``, in ``least`` rounds at
+    least and ``most`` at most. Before its turn the machine rests, and short runs get one that
+    is not timed and then are repeated within the turn.
+
+    Returns
+    -------
+    dict
+        Seconds per step, one value a round, by contender.
     """
-    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for contender in contenders:
-        contender.run(steps)
-    for round_number in range(rounds):
-        turn = contenders if round_number % 2 == 0 else contenders[::-1]
-        for contender in turn:
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    spent = dict.fromkeys(runs, 0.0)
+    repeats = {}
+    for name, run in runs.items():
+        run()
+        start = time.perf_counter()
+        run()
+        repeats[name] = max(1, math.ceil(SHORTEST / max(time.perf_counter() - start, 1e-9)))
+    gc.collect()
+    gc.freeze()
+    for round_number in range(most):
+        names = [n for n in runs if round_number < least or spent[n] < seconds]
+        for name in names if round_number % 2 == 0 else names[::-1]:
+            run, count = runs[name], repeats[name]
+            time.sleep(settling)
+            if count > 1:
+                run()
             start = time.perf_counter()
-            contender.run(steps)
-            times[contender.name].append((time.perf_counter() - start) / steps)
+            for _ in range(count):
+                run()
+            taken = time.perf_counter() - start
+            spent[name] += taken
+            times[name].append(taken / (steps * count))
+    gc.unfreeze()
     return times
+
+
+def judge(bar: Bar | Limit, medians: Mapping[str, float], unit: str) -> tuple[str, str]:
+    """Return the verdict on a bar, and the sentence that says what was measured."""
+    measured = medians.get(bar.contender)
+    if isinstance(bar, Limit):
+        promise = f"{bar.contender} at most {bar.seconds * SCALES[unit]:g} {unit}"
+        if measured is None:
+            return "not measured", promise
+        verdict = "met" if measured <= bar.seconds else "MISSED"
+        return verdict, f"{promise}, measured {measured * SCALES[unit]:.3g}"
+    rivals = (bar.against,) if isinstance(bar.against, str) else bar.against
+    promise = f"{bar.contender} at most {bar.ratio:g} x {' or '.join(rivals)}"
+    present = [rival for rival in rivals if rival in medians]
+    if measured is None or not present:
+        return "not measured", promise
+    rival = min(present, key=medians.__getitem__)
+    ratio = measured / medians[rival]
+    verdict = "met" if ratio <= bar.ratio else "MISSED"
+    return verdict, f"{promise}, measured {ratio:.3f}" + (
+        f" (of {rival})" if len(rivals) > 1 else ""
+    )
 
 
 def report(
     name: str,
+    title: str,
     times: Mapping[str, Sequence[float]],
     *,
     baseline: str,
     unit: str = "us",
-    bars: Sequence[Bar] = (),
+    bars: Sequence[Bar | Limit] = (),
     skipped: Sequence[Skipped] = (),
-) -> None:
-    """Print a table of medians, minima and ratios, hold it against the bars, and save it."""
-    scale = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
+    notes: Mapping[str, str] | None = None,
+    compile_times: Mapping[str, Mapping[str, float | None]] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Print a table of medians, minima and ratios, hold it against the bars, and save it.
+
+    Returns the verdicts, in the order of the bars.
+    """
+    scale = SCALES[unit]
     medians = {contender: statistics.median(values) for contender, values in times.items()}
-    width = max(map(len, times))
-    print(f"\n{name}")
-    print(f"  {'':{width}}  {'median':>10}  {'minimum':>10}  {'ratio':>6}   ({unit})")
+    width = max(map(len, [*times, *(skip.name for skip in skipped)]))
+    unit_of_ratio = medians.get(baseline) or min(medians.values())
+    print(f"\n{name}: {title}")
+    print(f"  {'':{width}}  {'median':>10}  {'minimum':>10}  {'ratio':>7}   ({unit})")
     for contender, values in times.items():
-        ratio = medians[contender] / medians[baseline]
+        note = (notes or {}).get(contender, "")
         print(
             f"  {contender:{width}}  {medians[contender] * scale:10.3f}  "
-            f"{min(values) * scale:10.3f}  {ratio:6.2f}"
+            f"{min(values) * scale:10.3f}  {medians[contender] / unit_of_ratio:7.2f}"
+            + (f"   {note}" if note else "")
         )
     for skip in skipped:
-        print(f"  {skip.name}: skipped, {skip.reason}")
+        print(f"  {skip.name:{width}}  {skip.reason}")
     verdicts = []
     for bar in bars:
-        ratio = medians[bar.contender] / medians[bar.against]
-        verdict = "met" if ratio <= bar.ratio else "MISSED"
-        verdicts.append({**attrs.asdict(bar), "measured": ratio, "verdict": verdict})
+        verdict, sentence = judge(bar, medians, unit)
+        verdicts.append({**attrs.asdict(bar), "measured": sentence, "verdict": verdict})
+        print(f"  bar {verdict}: {sentence}")
+    for contender, seconds in (compile_times or {}).items():
+        again = seconds["again"]
         print(
-            f"  bar {verdict}: {bar.contender} at most {bar.ratio:g} x {bar.against}, "
-            f"measured {ratio:.2f}"
+            f"  compile time of {contender}: {seconds['first']:.2f} s"
+            + ("" if again is None else f", in the next process {again:.2f} s")
         )
     save(
         name,
         {
+            "title": title,
             "seconds": {
-                contender: {"median": medians[contender], "minimum": min(values)}
+                contender: {
+                    "median": medians[contender],
+                    "minimum": min(values),
+                    "rounds": len(values),
+                }
                 for contender, values in times.items()
             },
             "skipped": [attrs.asdict(skip) for skip in skipped],
             "bars": verdicts,
+            "compile_seconds": compile_times or {},
+            **(more or {}),
         },
     )
+    return [verdict["verdict"] for verdict in verdicts]
 
 
 def save(name: str, measured: object) -> None:
     """Write what was measured as JSON, with what it was measured on."""
     RESULTS.mkdir(exist_ok=True)
-    about = {
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"name": name, "on": about(), "measured": measured}, indent=2))
+
+
+def about() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    return {
+        "when": time.strftime("%Y-%m-%d %H:%M"),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor(),
+        "cores": os.cpu_count(),
     }
-    path = RESULTS / f"{name.split(maxsplit=1)[0]}.json"
-    path.write_text(json.dumps({"name": name, "on": about, "measured": measured}, indent=2) + "\n")
+
+
+def processor() -> str:
+    """Return the processor's own name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def run_workload(workload: Workload, *, quick: bool = False) -> bool:
+    """Check, time and report a workload; return whether every contender that started worked."""
+    runs, results, skipped = start_all(workload.contenders)
+    floors = {contender.name for contender in workload.contenders if contender.floor}
+    compared = {name: result for name, result in results.items() if name not in floors}
+    check_same_losses(compared, workload.rtol, workload.atol)
+    times = interleave(
+        runs,
+        steps=workload.steps,
+        seconds=workload.seconds / (8 if quick else 1),
+        least=3 if quick else 5,
+    )
+    report(
+        workload.name,
+        workload.title,
+        times,
+        baseline=workload.baseline,
+        unit=workload.unit,
+        bars=workload.bars,
+        skipped=skipped,
+        notes={contender.name: contender.note for contender in workload.contenders},
+        compile_times={} if quick else compile_times(workload, list(runs)),
+        more={"steps in a run": workload.steps, "rtol": workload.rtol},
+    )
+    return not any(skip.reason.startswith("FAILED") for skip in skipped)
+
+
+# Compile times
+
+
+def cache_folders(folder: Path) -> dict[str, str]:
+    """Return environment variables that put every disk cache into a folder."""
+    return {
+        "MINIFLOW_CACHE_DIR": str(folder / "miniflow"),
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "PYTENSOR_FLAGS": f"base_compiledir={folder / 'pytensor'}",
+        "CACHEDB": str(folder / "tinygrad.db"),
+    }
+
+
+def compile_times(
+    workload: Workload, names: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """Measure, in fresh processes, what the first run costs beyond a later one.
+
+    Imports are not counted. The second process finds what the first left in the disk caches.
+    """
+    measured: dict[str, dict[str, float | None]] = {}
+    for contender in workload.contenders:
+        if not contender.compiles or contender.name not in names:
+            continue
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            environment = {**os.environ, **cache_folders(Path(folder))}
+            command = [
+                sys.executable, "-m", "benchmarks", "--first-run", workload.name, contender.name
+            ]  # fmt: skip
+            seconds = []
+            for _ in range(2):
+                done = subprocess.run(
+                    command, env=environment, capture_output=True, text=True, check=True
+                )
+                seconds.append(float(done.stdout.split()[-1]))
+        measured[contender.name] = {"first": seconds[0], "again": seconds[1]}
+    return measured
+
+
+def first_run(workload: Workload, name: str) -> float:
+    """Return the seconds of building a contender and its first run, less those of a later run."""
+    contender = next(c for c in workload.contenders if c.name == name)
+    import_needs(contender)
+    start = time.perf_counter()
+    run = contender.build()
+    run()
+    first = time.perf_counter() - start
+    later = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run()
+        later.append(time.perf_counter() - start)
+    return max(first - min(later), 0.0)
