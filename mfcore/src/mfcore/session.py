@@ -198,7 +198,8 @@ class Session:
         self._values = updates.apply(self._values, gradients)
         self._updates = updates
         self.steps += 1
-        loss = float(run.memory[place].item())
+        value = memory[place]
+        loss = float(value if type(value) is np.float64 else value.item())
         if listening:
             listening.fire("mf_step_finish", session=self, step=self.steps, loss=loss)
         return loss
