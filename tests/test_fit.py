@@ -756,19 +756,20 @@ def test_data_given_twice_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("declared", "message"),
+    ("declared", "columns", "message"),
     [
-        ({"shape": (None, 4)}, r"has shape \(20, 3\), but the input declares \(None, 4\)"),
-        ({"shape": (None,)}, "declares"),
-        ({"shape": (8, 3)}, "declares 8 rows, but batches would have 8 and 4"),
-        ({"dtype": np.int64}, "dtype float64, but the input declares int64"),
+        ({"shape": (None, 3)}, 4, r"has shape \(20, 4\), but the input declares \(None, 3\)"),
+        ({"shape": (None,)}, 3, "declares"),
+        ({"shape": (8, 3)}, 3, "declares 8 rows, but batches would have 8 and 4"),
+        ({"dtype": np.int64}, 3, "dtype float64, but the input declares int64"),
     ],
 )
-def test_data_that_do_not_fit_what_an_input_declares_are_refused(declared, message):
+def test_data_that_do_not_fit_what_an_input_declares_are_refused(declared, columns, message):
     model = regression(**declared)
+    data = {**model.data, model.X: np.tile(X_, 2)[:, :columns]}
 
     with pytest.raises(DataError, match=message):
-        fit(model.cost, model.data, SGD(0.1), batch_size=8)
+        fit(model.cost, data, SGD(0.1), batch_size=8)
 
 
 def test_a_declared_number_of_rows_fits_batches_of_that_size():

@@ -39,6 +39,10 @@ class GraphError(MiniFlowError, ValueError):
     """A graph cannot be built from the given outputs."""
 
 
+class ShapeError(GraphError):
+    """An operation cannot be applied to inputs of the shapes and dtypes that they have."""
+
+
 class CycleError(GraphError):
     """The nodes depend on each other in a circle, so no order exists."""
 
@@ -147,6 +151,10 @@ class DetachedTracerWarning(MiniFlowWarning):
 
 class QuarantineWarning(MiniFlowWarning):
     """An explicitly registered plugin, or an installed pack, was quarantined."""
+
+
+class ObservedEngineWarning(MiniFlowWarning):
+    """An engine that cannot be observed node by node leaves observed runs to another."""
 
 
 class DivergenceWarning(MiniFlowWarning):

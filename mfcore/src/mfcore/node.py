@@ -8,6 +8,7 @@ nodes build further nodes (see ``dispatch.py``).
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mfcore import dispatch
 from mfcore.errors import DefinitionError, NodeUseError, type_name
+from mfcore.inference import Known, infer, known_leaf, known_number
 from mfcore.syntax import NumpySyntax
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Node(NumpySyntax["Node"]):
     name: str | None = attrs.field(default=None, kw_only=True, validator=_valid_name)
     _code: CodeType | tuple[str, int] = attrs.field(init=False)
     _instruction: int = attrs.field(init=False)
+    _known: Known | None = attrs.field(init=False)
 
     __operation__: ClassVar[OperationSpec | None] = None
 
@@ -80,11 +83,44 @@ class Node(NumpySyntax["Node"]):
             frame = frame.f_back
         _set(self, "_code", frame.f_code)
         _set(self, "_instruction", frame.f_lasti)
+        _set(self, "_known", self._inferred())
+
+    def _inferred(self) -> Known | None:
+        sources = self.inputs
+        # Most often one look is enough: nothing is known of an undeclared input.
+        return None if sources[0]._known is None else infer(self, sources)
 
     @property
     def inputs(self) -> tuple[Node, ...]:
         """The nodes that this node reads, in order; empty for a leaf."""
         return ()
+
+    @property
+    def shape(self) -> tuple[int | None, ...] | None:
+        """What the shape will be in any run: ``None`` for an axis of any size.
+
+        ``None`` altogether where it is not known. A field of an operation that is called
+        ``shape`` is that field; ``shape_of`` tells of every node.
+        """
+        return None if self._known is None else self._known.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """What the dtype will be in any run; ``None`` where it is not known."""
+        return None if self._known is None else self._known.dtype
+
+    @property
+    def ndim(self) -> int | None:
+        """Number of axes; ``None`` where it is not known."""
+        return None if self._known is None else len(self._known.shape)
+
+    @property
+    def size(self) -> int | None:
+        """Number of elements; ``None`` where it is not known."""
+        known = self._known
+        if known is None or None in known.shape:
+            return None
+        return math.prod(known.shape)  # type: ignore[arg-type]
 
     @property
     def site(self) -> tuple[str, int]:
@@ -102,7 +138,8 @@ class Node(NumpySyntax["Node"]):
         return f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        names = [field.name for field in attrs.fields(type(self)) if field.name != "_known"]
+        fields = {name: getattr(self, name) for name in names}
         # The place of birth goes along as file and line: code objects cannot be pickled.
         return _restored, (type(self), {**fields, "_code": self.site})
 
@@ -118,6 +155,10 @@ class Node(NumpySyntax["Node"]):
         self, operation: Any, inputs: tuple[Any, ...], hyperparameters: Mapping[str, Any]
     ) -> Node:
         return operation(*inputs, **hyperparameters)  # type: ignore[no-any-return]
+
+    def _length(self) -> int | None:
+        shape = shape_of(self)
+        return shape[0] if shape else None
 
     def _refuse(self, use: str) -> Never:
         raise NodeUseError(_REFUSALS[use].format(node=describe(self)))
@@ -199,7 +240,34 @@ def _restored(cls: type[Node], fields: dict[str, Any]) -> Node:
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
         _set(node, name, value)
+    _set(node, "_known", node._inferred())
     return node
+
+
+def shape_of(node: Node) -> tuple[int | None, ...] | None:
+    """Return the shape that a node will have in any run, as far as it is known.
+
+    As ``node.shape``, but also for operations that have a field of that name.
+
+    Parameters
+    ----------
+    node : Node
+        Any node.
+
+    Returns
+    -------
+    tuple of int or None, or None
+        ``None`` within the tuple for an axis of any size, ``None`` if nothing is known.
+    """
+    return None if node._known is None else node._known.shape
+
+
+def dtype_of(node: Node) -> np.dtype[Any] | None:
+    """Return the dtype that a node will have in any run, ``None`` if it is not known.
+
+    As ``node.dtype``, but also for operations that have a field of that name.
+    """
+    return None if node._known is None else node._known.dtype
 
 
 def describe(node: Node, name: str | None = None) -> str:
@@ -285,6 +353,9 @@ class Input(Node):
     )
     dtype: np.dtype[Any] | None = attrs.field(default=None, kw_only=True, converter=_as_dtype)
 
+    def _inferred(self) -> Known | None:
+        return None if self.shape is None else known_leaf(self.shape, self.dtype)
+
     def cast(self, array: Array) -> Array | None:
         """Return an array in the declared dtype, ``None`` where that would lose information."""
         if self.dtype is None or array.dtype == self.dtype:
@@ -314,6 +385,9 @@ class Parameter(Node):
     value: Array = attrs.field(converter=_as_parameter_value)
     name: str | None = attrs.field(default=None, validator=_valid_name)
 
+    def _inferred(self) -> Known | None:
+        return known_leaf(self.value.shape, self.value.dtype)
+
 
 def _as_constant_value(value: Any) -> Array | float | int | bool:
     if type(value) in (bool, int, float):
@@ -339,6 +413,12 @@ class Constant(Node):
 
     value: Array | float | int | bool = attrs.field(converter=_as_constant_value)
     name: str | None = attrs.field(default=None, validator=_valid_name)
+
+    def _inferred(self) -> Known | None:
+        value = self.value
+        if isinstance(value, (bool, int, float)):
+            return known_number(type(value))
+        return known_leaf(value.shape, value.dtype, constant=True)
 
 
 def as_node(value: Any) -> Node:

@@ -230,6 +230,21 @@ def apply(operation: type[Node], /, *inputs: Any, **hyperparameters: Any) -> Any
     """
     if (symbol := first_symbol(inputs)) is not None:
         return symbol._apply(operation, inputs, hyperparameters)
+    return read_forward(operation, inputs, hyperparameters)
+
+
+def read_forward(
+    operation: type[Node], inputs: tuple[Any, ...], hyperparameters: Mapping[str, Any]
+) -> Any:
+    """Call an operation's ``forward`` on whatever the inputs are; return the value alone.
+
+    Raises
+    ------
+    DefinitionError
+        If it asks for what only a run has.
+    TypeError
+        If a hyperparameter is unknown or lacks a value.
+    """
     spec = spec_of(operation)
     if missing := [n for n in spec.forward_asks if n in FORWARD_EXTRAS]:
         raise DefinitionError(f"{spec.name} asks for {missing[0]}: apply it in a graph only")

@@ -62,15 +62,10 @@ class NumpySyntax(Generic[Result]):
         """
         raise NotTraceableError(f"{_NEEDS[use]}, which is not known before a run")
 
-    if TYPE_CHECKING:
-
-        @property
-        def shape(self) -> Any:
-            """Lengths of the axes."""
-
-        @property
-        def dtype(self) -> Any:
-            """Kind of the elements."""
+    def _length(self) -> int | None:
+        """Return the length of the first axis, ``None`` if it is not known."""
+        shape: Any = self.shape  # type: ignore[attr-defined]
+        return shape[0] if shape else None
 
     # NumPy's protocols
 
@@ -105,16 +100,16 @@ class NumpySyntax(Generic[Result]):
         self._refuse("number")
 
     def __len__(self) -> int:
-        shape = self.shape
-        if not shape or shape[0] is None:
+        length = self._length()
+        if length is None:
             self._refuse("length")
-        return int(shape[0])
+        return length
 
     def __iter__(self) -> Iterator[Result]:
-        shape = self.shape
-        if not shape or shape[0] is None:
+        length = self._length()
+        if length is None:
             self._refuse("iteration")
-        return iter([self[i] for i in range(shape[0])])
+        return iter([self[i] for i in range(length)])
 
     def __contains__(self, item: object) -> Never:
         self._refuse("membership")
@@ -377,6 +372,11 @@ def cast(x: Any, dtype: DTypeLike) -> Any:
     if isinstance(x, NumpySyntax):
         return x._numpy(cast, (x, np.dtype(dtype)), {})
     return np.asarray(x).astype(dtype, copy=False)[()]
+
+
+def has_elements(x: Any) -> bool:
+    """Return whether ``x`` is made of numbers, as arrays are: for checks that need them."""
+    return not isinstance(x, NumpySyntax)
 
 
 def first_symbol(values: Sequence[Any]) -> NumpySyntax[Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, apply, errors, hyperparameter, operation
+from mfcore.syntax import has_elements
 from mfops_basic.casting import as_dtype
 from mfops_basic.shape import Shape, as_shape
 
@@ -89,7 +90,7 @@ class IndexAdd(Node):
     @staticmethod
     def forward(x: Array, index: tuple[Any, ...], shape: Shape) -> Any:
         total = np.zeros(shape, x.dtype)
-        if any(isinstance(part, np.ndarray) for part in index):
+        if any(isinstance(part, np.ndarray) for part in index) or not has_elements(x):
             np.add.at(total, index, x)
         else:
             total[index] = x
@@ -205,14 +206,14 @@ class OneHot(Node):
 
     @staticmethod
     def forward(indices: Array, depth: int, dtype: np.dtype[Any]) -> Any:
-        indices = np.asarray(indices)
-        # A comparison that must hold, so that NaN, of which none does, is refused as well.
-        allowed = (indices >= 0) & (indices < depth) & (indices == np.floor(indices))
-        if not np.all(allowed):
-            raise ValueError(
-                f"class index {indices[~allowed].flat[0]} is no whole number from 0 to {depth - 1}"
-            )
-        return (indices[..., np.newaxis] == np.arange(depth)).astype(dtype)
+        if has_elements(indices):
+            indices = np.asarray(indices)
+            # A comparison that must hold, so that NaN, of which none does, is refused as well.
+            allowed = (indices >= 0) & (indices < depth) & (indices == np.floor(indices))
+            if not np.all(allowed):
+                wrong = indices[~allowed].flat[0]
+                raise ValueError(f"class index {wrong} is no whole number from 0 to {depth - 1}")
+        return np.equal(indices[..., np.newaxis], np.arange(depth)).astype(dtype)
 
     @staticmethod
     def backward() -> tuple[Any, ...]:

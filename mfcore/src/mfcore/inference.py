@@ -1,0 +1,317 @@
+"""Shapes and dtypes of nodes, inferred when they are built.
+
+What is known of a node is how it looks under a few *probes*: each takes an axis of any
+size, and an undeclared dtype, to be something particular. A node's ``forward``, read on
+``Abstract`` inputs under each of them, says how its result looks; what is the same under
+all probes is known. What differs, fails to be read, or may fit in some other case than the
+probes, is not known, and that is no error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from mfcore.abstract import Abstract, AbstractGenerator, DtypeMismatchError
+from mfcore.errors import NotTraceableError, ShapeError
+
+if TYPE_CHECKING:
+    from mfcore.node import Node
+
+Value = TypeVar("Value")
+
+Shape: TypeAlias = tuple[int | None, ...]
+
+_PROBES = (
+    (1, np.dtype(np.float32)),
+    (2, np.dtype(np.int64)),
+    (11, np.dtype(np.float64)),
+    (131, np.dtype(np.int64)),
+    (17, np.dtype(np.float32)),
+)
+"""What an axis of any size, and an undeclared dtype, are taken to be.
+
+Sizes small and large find what depends on them; 1 finds what drops such axes. Dtypes of
+several kinds find results whose dtype depends on them.
+"""
+
+_MISMATCH = (ValueError, IndexError, DtypeMismatchError)
+"""What NumPy, and operations that check their inputs, raise where shapes do not fit."""
+
+_CASES = 3000
+"""How many cases are tried before a failure is left for the run to find."""
+
+
+class Known:
+    """What is known of a node before it runs. There is one object for all nodes alike.
+
+    Attributes
+    ----------
+    shape : tuple of int or None
+        Lengths of the axes; ``None`` for one of any size.
+    dtype : dtype or None
+        Kind of the elements; ``None`` if it is not known.
+    cases : tuple of Abstract or None
+        How the node looks under each probe; one for all if it is the same under all,
+        ``None`` where it cannot be.
+    number : type or None
+        The type of a constant that is a Python number.
+    constant : bool
+        Whether the node is a constant.
+    """
+
+    __slots__ = ("cases", "constant", "dtype", "number", "shape")
+
+    def __init__(
+        self,
+        shape: Shape,
+        dtype: np.dtype[Any] | None,
+        cases: tuple[Abstract | None, ...],
+        number: type | None = None,
+        constant: bool = False,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.cases = cases
+        self.number = number
+        self.constant = constant
+
+    @property
+    def complete(self) -> bool:
+        """Whether shape and dtype are known in all parts."""
+        return len(self.cases) == 1
+
+    def __str__(self) -> str:
+        axes = ", ".join("any" if n is None else str(n) for n in self.shape)
+        return f"{self.dtype or 'any dtype'}[{axes}]"
+
+
+_interned: dict[Any, Known] = {}
+_results: dict[Any, Known | None] = {}
+_UNSEEN: Any = object()
+_FORGET_BEYOND = 100_000
+
+
+def known_leaf(
+    shape: Shape, dtype: np.dtype[Any] | None, *, number: type | None = None, constant: bool = False
+) -> Known:
+    """Return what is known of a leaf of the given shape and dtype."""
+    key = (shape, dtype, number, constant)
+    known = _interned.get(key)
+    if known is None:
+        if None in shape or dtype is None:
+            cases = tuple(
+                Abstract(tuple(size if n is None else n for n in shape), dtype or kind)
+                for size, kind in _PROBES
+            )
+        else:
+            cases = (Abstract(shape, dtype),)  # type: ignore[arg-type]
+        known = _remember(_interned, key, Known(shape, dtype, cases, number, constant))
+    return known
+
+
+def known_number(kind: type) -> Known:
+    """Return what is known of a constant that is a Python number."""
+    return known_leaf((), np.dtype(kind), number=kind, constant=True)
+
+
+def infer(node: Node, sources: tuple[Node, ...]) -> Known | None:
+    """Return what is known of an operation's result, ``None`` for nothing.
+
+    Parameters
+    ----------
+    node : Node
+        The operation.
+    sources : tuple of Node
+        Its inputs.
+
+    Raises
+    ------
+    ShapeError
+        If the inputs' shapes, as far as they are known, cannot fit.
+    """
+    knowns = []
+    for source in sources:
+        known = source._known
+        if known is None:
+            return None
+        knowns.append(known)
+    spec: Any = node.__operation__
+    key: Any = (type(node), *knowns)
+    if spec.hyperparameters:
+        values = [getattr(node, name) for name in spec.hyperparameters]
+        key += (*values, *map(type, values))  # 2 and 2.0 are equal, but not alike
+    try:
+        known = _results.get(key, _UNSEEN)
+    except TypeError:  # a hyperparameter that cannot be hashed
+        return _infer(node, knowns)
+    if known is _UNSEEN:
+        known = _remember(_results, key, _infer(node, knowns))
+    return known
+
+
+def _infer(node: Node, knowns: list[Known]) -> Known | None:
+    count = max(len(known.cases) for known in knowns)
+    results: list[Abstract | None] = []
+    failures: list[Exception] = []
+    for i in range(count):
+        inputs = [known.cases[i if len(known.cases) > 1 else 0] for known in knowns]
+        result, failure = None, None
+        if all(value is not None for value in inputs):
+            result, failure = _read(node, knowns, inputs)
+        results.append(result)
+        if failure is not None:
+            failures.append(failure)
+    found = [result for result in results if result is not None]
+    if count == 1 and found:
+        return _alike(found[0].shape, found[0].dtype, tuple(found))
+    telling = [r for r in results[1:] if r is not None]
+    if len(telling) > 1:
+        # Under two probes or more it fits: the others would need other sizes or dtypes.
+        if any(r.ndim != found[0].ndim for r in found):
+            return None
+        shape = tuple(
+            ns[0] if len(set(ns)) == 1 else None
+            for ns in zip(*(r.shape for r in found), strict=True)
+        )
+        dtype = found[0].dtype if len({r.dtype for r in found}) == 1 else None
+        if None in shape or dtype is None:
+            return _alike(shape, dtype, tuple(results))
+        return _alike(shape, dtype, (found[0],))
+    if not failures or any(_fits_otherwise(node, knowns, failures)):
+        return None
+    raise ShapeError(_message(node, knowns, failures[-1])) from failures[-1]
+
+
+def _alike(shape: Shape, dtype: np.dtype[Any] | None, cases: tuple[Abstract | None, ...]) -> Known:
+    key = (shape, dtype, tuple([None if c is None else (c.shape, c.dtype) for c in cases]))
+    if len(cases) == 1:
+        return known_leaf(shape, dtype)
+    known = _interned.get(key)
+    return known or _remember(_interned, key, Known(shape, dtype, cases))
+
+
+def _remember(memory: dict[Any, Any], key: Any, value: Value) -> Value:
+    if len(memory) > _FORGET_BEYOND:
+        memory.clear()
+    memory[key] = value
+    return value
+
+
+def _read(
+    node: Node, knowns: list[Known], inputs: Iterable[Abstract | None]
+) -> tuple[Abstract | None, Exception | None]:
+    """Read a node's ``forward``; return its result, or what it raised."""
+    spec: Any = node.__operation__
+    # As in a run: a Python number stays one only where it is broadcast against an array.
+    stays = spec.broadcasts and not all(known.constant for known in knowns)
+    values = [
+        known.number(2) if stays and known.number is not None else value
+        for known, value in zip(knowns, inputs, strict=True)
+    ]
+    given: dict[str, Any] = {name: getattr(node, name) for name in spec.hyperparameters}
+    if spec.variadic:
+        fixed = len(spec.inputs) - 1
+        values[fixed:] = [tuple(values[fixed:])]
+    given.update(zip(spec.inputs, values, strict=True))
+    given["rng"] = AbstractGenerator()
+    results = []
+    try:
+        for training in (True, False) if "training" in spec.forward_asks else (True,):
+            value = spec.call_forward({**given, "training": training})
+            if spec.saves and type(value) is tuple:
+                value = value[0]
+            if not isinstance(value, (Abstract, np.ndarray, np.generic)):
+                return None, NotTraceableError(f"forward returned {type(value).__name__}")
+            results.append(Abstract(value.shape, value.dtype))
+    except Exception as error:
+        return None, error
+    first = results[0]
+    if any(r.shape != first.shape or r.dtype != first.dtype for r in results):
+        return None, NotTraceableError("the result differs between training and not")
+    return first, None
+
+
+def _fits_otherwise(node: Node, knowns: list[Known], failures: list[Exception]) -> Iterator[bool]:
+    """Say of further cases, one by one, whether what does not fit may fit in them.
+
+    Every axis of any size is tried on its own with all sizes that occur, and those that
+    make reshaping possible. More cases than can be tried count as one that fits, and so
+    does a failure that says nothing about shapes.
+    """
+    yield not all(_is_mismatch(failure) for failure in failures)
+    free = [
+        (k, a) for k, known in enumerate(knowns) for a, n in enumerate(known.shape) if n is None
+    ]
+    untyped = [k for k, known in enumerate(knowns) if known.dtype is None]
+    if not free and not untyped:
+        return
+    sizes = sorted({*_sizes(node, knowns)})
+    kinds = [np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)]
+    if len(sizes) ** len(free) * len(kinds) ** len(untyped) > _CASES:
+        yield True
+        return
+    for chosen in product(sizes, repeat=len(free)):
+        at = dict(zip(free, chosen, strict=True))
+        for typed in product(kinds, repeat=len(untyped)):
+            of = dict(zip(untyped, typed, strict=True))
+            inputs = [
+                Abstract(
+                    tuple(at.get((k, a), n) for a, n in enumerate(known.shape)),  # type: ignore[misc]
+                    of.get(k, known.dtype),  # type: ignore[arg-type]
+                )
+                for k, known in enumerate(knowns)
+            ]
+            result, failure = _read(node, knowns, inputs)
+            yield result is not None or not _is_mismatch(failure)
+
+
+def _is_mismatch(failure: BaseException | None) -> bool:
+    """Say whether a failure is one of shapes, and not of reading what has no elements."""
+    mismatch = isinstance(failure, _MISMATCH)
+    while mismatch and failure is not None:
+        mismatch = not isinstance(failure, NotTraceableError)
+        failure = failure.__cause__ or failure.__context__
+    return mismatch
+
+
+def _sizes(node: Node, knowns: list[Known]) -> Iterator[int]:
+    """Sizes that an axis of any size may need to have for the inputs to fit."""
+    yield from (1, 2, 3, 5)
+    spec: Any = node.__operation__
+    totals = []
+    for shape in [known.shape for known in knowns]:
+        yield from (n for n in shape if n is not None)
+        totals.append(math.prod(n for n in shape if n is not None))
+    for value in (getattr(node, name) for name in spec.hyperparameters):
+        numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if type(n) is int]
+        yield from (abs(n) for n in numbers)
+        totals.append(abs(math.prod(numbers)))
+    for total in totals:
+        yield total
+        yield from (total // other for other in totals if other and total % other == 0)
+
+
+def _message(node: Node, knowns: list[Known], failure: Exception) -> str:
+    from mfcore.node import describe
+
+    spec: Any = node.__operation__
+    lines = [
+        f"  {name}: {describe(source)} is {known}"
+        for name, source, known in zip(
+            spec.input_names(len(knowns)), node.inputs, knowns, strict=True
+        )
+    ]
+    return "\n".join(
+        [f"the inputs of {describe(node)} do not fit: {failure}{_taken(knowns)}", *lines]
+    )
+
+
+def _taken(knowns: list[Known]) -> str:
+    if not any(None in known.shape for known in knowns):
+        return ""
+    return f" (where {_PROBES[-1][0]} was taken for an axis of any size)"
