@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,8 +17,7 @@ from mfcore.errors import CycleError, DuplicateNameError, GraphError, UnknownNod
 from mfcore.node import Input, Node, Parameter, describe
 from mfcore.registry import observers
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+Integers: TypeAlias = "array[int]"
 
 
 class Graph:
@@ -232,15 +232,17 @@ def _flat(outputs: tuple[Any, ...]) -> tuple[Node, ...]:
     return outputs
 
 
-def _ancestors(outputs: tuple[Node, ...]) -> tuple[list[Node], list[int], list[int]]:
+def _ancestors(outputs: tuple[Node, ...]) -> tuple[list[Node], Integers, Integers]:
     """Find all ancestors, depth first and inputs left to right.
 
     Returns the nodes found, and for the i-th of them its inputs as
     ``edges[starts[i]:starts[i + 1]]`` (indices into the nodes found).
     """
+    # Arrays, here and below: of a large graph, lists of integers would take more room than
+    # its nodes.
     number: dict[Node, int] = {}
     read: list[Node] = []
-    starts = [0]
+    starts = array("q", [0])
     stack = list(reversed(outputs))
     while stack:
         node = stack.pop()
@@ -252,15 +254,15 @@ def _ancestors(outputs: tuple[Node, ...]) -> tuple[list[Node], list[int], list[i
             read += inputs
             stack += inputs[::-1]
         starts.append(len(read))
-    return list(number), list(map(number.__getitem__, read)), starts
+    return list(number), array("q", map(number.__getitem__, read)), starts
 
 
-def _kahn(found: list[Node], edges: list[int], starts: list[int]) -> list[int]:
+def _kahn(found: list[Node], edges: Integers, starts: Integers) -> Integers:
     """Order the nodes found so that each comes after its inputs (Kahn 1962)."""
     count = len(found)
     targets, bounds = _consumers(count, edges, starts)
     remaining = np.diff(starts).tolist()
-    order = [i for i in range(count) if not remaining[i]]
+    order = array("q", [i for i in range(count) if not remaining[i]])
     for i in order:  # the list grows while it is read: a queue, first come first served
         for j in targets[bounds[i] : bounds[i + 1]]:
             remaining[j] -= 1
@@ -272,7 +274,7 @@ def _kahn(found: list[Node], edges: list[int], starts: list[int]) -> list[int]:
 
 
 def _sources(
-    order: list[int], edges: list[int], starts: list[int], index: dict[Node, int]
+    order: Integers, edges: Integers, starts: Integers, index: dict[Node, int]
 ) -> list[tuple[int, ...]]:
     """Return the positions of each node's inputs, for the nodes in order."""
     position = [0] * len(order)
@@ -282,17 +284,17 @@ def _sources(
     return [tuple(placed[starts[i] : starts[i + 1]]) for i in order]
 
 
-def _consumers(count: int, edges: list[int], starts: list[int]) -> tuple[list[int], list[int]]:
-    """Turn "inputs of each node" into "consumers of each node", both as flat lists."""
-    sources: NDArray[np.intp] = np.asarray(edges, dtype=np.intp)
+def _consumers(count: int, edges: Integers, starts: Integers) -> tuple[Integers, Integers]:
+    """Turn "inputs of each node" into "consumers of each node", both flat."""
+    sources = np.asarray(edges)
     readers = np.repeat(np.arange(count), np.diff(starts))
     by_source = np.argsort(sources, kind="stable")
     bounds = np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=count))])
-    return readers[by_source].tolist(), bounds.tolist()
+    return array("q", readers[by_source].tobytes()), array("q", bounds.tobytes())
 
 
 def _cycle_message(
-    found: list[Node], edges: list[int], starts: list[int], remaining: list[int]
+    found: list[Node], edges: Integers, starts: Integers, remaining: list[int]
 ) -> str:
     # Every node left over has an input left over: going back along those must meet itself.
     here = next(i for i, left in enumerate(remaining) if left)
