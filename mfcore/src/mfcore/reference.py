@@ -7,8 +7,9 @@ arguments and the slot of its result. There is nothing else to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 import numpy as np
 
@@ -40,14 +41,16 @@ class ReferenceEngine(Engine):
         return ReferenceProgram(graph)
 
 
-_ForwardStep: TypeAlias = tuple[Callable[..., Any], Callable[[Memory], Any], int, int | None]
-"""A function, what reads its arguments from memory, the slots of its result and of ``saved``."""
+_ForwardStep: TypeAlias = tuple[Callable[..., Any], Any, Any, int]
+"""A function, its arguments, and the slot of its result.
 
-_BackwardStep: TypeAlias = tuple[
-    int, Callable[..., Any] | None, Callable[[Memory], Any], tuple[int, ...]
-]
-"""The slot of a node's gradient, its function, what reads its arguments, and for each input
-the position of the node whose gradient it is, -1 where none is wanted."""
+Most functions of large graphs take two arguments: these are then two slots, both integers.
+Else they are what reads any number of arguments from memory, and the slot of ``saved`` or None.
+"""
+
+_BackwardStep: TypeAlias = tuple[int, Callable[..., Any], Any, Any, tuple[int, ...]]
+"""The slot of a node's gradient, its function and the arguments as above, and for each input the
+position of the node whose gradient it is, -1 where none is wanted."""
 
 
 class ReferenceProgram(Program):
@@ -95,7 +98,7 @@ class ReferenceProgram(Program):
         if self._constants and not self._constants.isdisjoint(sources):
             sources = self._arguments[i] = self._with_literals(spec, sources)
         if call.takes_inputs_only and not spec.hyperparameters and not spec.saves:
-            return call.function, gather(sources), i, None
+            return call.function, *_arguments(sources), i
         if spec.hyperparameters:
             self._literals[i] = tuple(
                 [self._literal(getattr(node, name)) for name in spec.hyperparameters]
@@ -104,7 +107,10 @@ class ReferenceProgram(Program):
         if spec.saves:
             saved = self._saved[i] = self._literal(None)
         frame = (-1, -1, -1, -1, self._rng, self._training, *self._literals.get(i, ()), *sources)
-        return call.function, gather(call.pick(frame)), i, saved
+        slots = call.pick(frame)
+        if saved is None:
+            return call.function, *_arguments(slots), i
+        return call.function, gather(slots), saved, i
 
     def _with_literals(self, spec: OperationSpec, sources: tuple[int, ...]) -> tuple[int, ...]:
         """Return the slots of inputs, some of which are constants.
@@ -159,7 +165,7 @@ class ReferenceProgram(Program):
             targets = tuple([s if flag else -1 for s, flag in zip(sources, flags, strict=True)])
         slot = self._count + i
         if spec.backward is None:
-            return slot, None, gather(()), targets
+            return slot, partial(_not_differentiable, self.graph, i), slot, slot, targets
         call = self._calls.get((type(node), flags))
         if call is None:
             call = Call(
@@ -173,7 +179,7 @@ class ReferenceProgram(Program):
             *self._literals.get(i, ()),
             *self._arguments.get(i, sources),
         )
-        return slot, call.function, gather(call.pick(frame)), targets
+        return slot, call.function, *_arguments(call.pick(frame)), targets
 
     # Running them
 
@@ -186,31 +192,34 @@ class ReferenceProgram(Program):
     def forward(self, memory: Memory) -> None:
         result = -1
         try:
-            for call, arguments, result, saved in self._steps:
-                if saved is None:
-                    memory[result] = call(*arguments(memory))
+            for call, first, second, result in self._steps:
+                if type(first) is int:
+                    memory[result] = call(memory[first], memory[second])
+                elif second is None:
+                    memory[result] = call(*first(memory))
                 else:
-                    memory[result], memory[saved] = _pair(call(*arguments(memory)))
+                    memory[result], memory[second] = _pair(call(*first(memory)))
         except Exception as error:
             raise self._forward_error(result, memory, error) from error
         if not self._verified:
-            for _, _, i, _ in self._steps:
-                self._verify(i, memory)
+            for step in self._steps:
+                self._verify(step[-1], memory)
             self._verified = True
 
     def forward_observed(self, memory: Memory, observers: Observers, run: Run) -> None:
-        steps = {result: (call, arguments, saved) for call, arguments, result, saved in self._steps}
+        steps = {step[-1]: step for step in self._steps}
         graph = self.graph
         for i, node in enumerate(graph.nodes):
             inputs = self._inputs(i, memory)
             if i in steps:
-                call, arguments, saved = steps[i]
+                call, first, second, _ = steps[i]
                 observers.fire("mf_forward_start", run=run, graph=graph, node=node, inputs=inputs)
                 try:
-                    if saved is None:
-                        memory[i] = call(*arguments(memory))
+                    returned = _returned(call, first, second, memory)
+                    if type(first) is int or second is None:
+                        memory[i] = returned
                     else:
-                        memory[i], memory[saved] = _pair(call(*arguments(memory)))
+                        memory[i], memory[second] = _pair(returned)
                 except Exception as error:
                     raise self._forward_error(i, memory, error) from error
                 self._verify(i, memory)
@@ -230,12 +239,13 @@ class ReferenceProgram(Program):
         memory[count + of] = seed
         slot = count + of
         try:
-            for slot, call, arguments, targets in steps:
+            for slot, call, first, second, targets in steps:
                 if memory[slot] is None:
                     continue
-                if call is None:
-                    raise self._not_differentiable(slot - count)
-                gradients = call(*arguments(memory))
+                if type(first) is int:
+                    gradients = call(memory[first], memory[second])
+                else:
+                    gradients = call(*first(memory))
                 if type(gradients) is not tuple or len(gradients) != len(targets):
                     gradients = self._checked_count(gradients, len(targets), slot - count)
                 for k, source in enumerate(targets):
@@ -286,11 +296,11 @@ class ReferenceProgram(Program):
             )
             if i not in steps:
                 continue
-            call, arguments, targets = steps[i]
-            if call is None:
-                raise self._not_differentiable(i)
+            call, first, second, targets = steps[i]
             try:
-                gradients = call(*arguments(memory))
+                gradients = _returned(call, first, second, memory)
+            except NotDifferentiableError:
+                raise
             except Exception as error:
                 raise self._backward_error(i, memory, error) from error
             gradients = self._checked_count(gradients, len(targets), i)
@@ -392,11 +402,6 @@ class ReferenceProgram(Program):
             f"  what it was given: {inputs}"
         )
 
-    def _not_differentiable(self, i: int) -> NotDifferentiableError:
-        return NotDifferentiableError(
-            f"{self._describe(i)} has no backward: no gradient passes through it"
-        )
-
 
 def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array | None:
     """Sum a gradient over the axes along which an input of ``shape`` was broadcast.
@@ -416,6 +421,25 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array | None:
     )
     summed = gradient.sum(axis=(*range(added), *stretched), keepdims=True)
     return summed.reshape(shape)[()]  # type: ignore[no-any-return]
+
+
+def _arguments(slots: Sequence[int]) -> tuple[Any, Any]:
+    """Return the arguments of a step: two slots, or what reads any number of them."""
+    return (slots[0], slots[1]) if len(slots) == 2 else (gather(slots), None)
+
+
+def _returned(call: Callable[..., Any], first: Any, second: Any, memory: Memory) -> Any:
+    """Return what the function of a step returns."""
+    if type(first) is int:
+        return call(memory[first], memory[second])
+    return call(*first(memory))
+
+
+def _not_differentiable(graph: Graph, i: int, *_: Any) -> Never:
+    """Stand in for the missing backward of a node."""
+    raise NotDifferentiableError(
+        f"{graph.describe(graph.nodes[i])} has no backward: no gradient passes through it"
+    )
 
 
 def _shown(value: Any) -> Any:
