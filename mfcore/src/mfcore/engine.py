@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from mfcore.errors import UnknownNameError
 from mfcore.graph import Graph
 from mfcore.node import Array
+from mfcore.registry import current
 
 if TYPE_CHECKING:
+    from mfcore.optimizer import Updates
     from mfcore.plugins import Observers
     from mfcore.run import Run
 
@@ -29,10 +32,118 @@ class Engine(ABC):
         """Return a program that runs the graph for one session. What a run knows is not in it."""
 
 
+def find_engine(name: str | None) -> Engine:
+    """Return an engine by name; by default ``numpy`` where mfjit is installed, else the core's.
+
+    Raises
+    ------
+    UnknownNameError
+        If no enabled pack provides it.
+    """
+    registry = current()
+    if name is None:
+        name = "mfcore.reference"
+        if any(pack.name == "mfjit" and pack.enabled for pack in registry.packs()):
+            try:
+                return registry.engine("mfjit.numpy")()
+            except UnknownNameError:  # it could not be loaded, and is quarantined
+                pass
+    return registry.engine(name)()
+
+
+class EngineName(str):
+    """The name of the engine that ran, with the reason for its choice.
+
+    Attributes
+    ----------
+    reason : str
+        Why this engine; empty where it is the one that was asked for.
+    """
+
+    __slots__ = ("reason",)
+    reason: str
+
+    def __new__(cls, name: str, reason: str = "") -> EngineName:
+        """Return a name with a reason."""
+        new = super().__new__(cls, name)
+        new.reason = reason
+        return new
+
+
+class Trainer(ABC):
+    """A cost, an optimizer and parameters at work: the training steps of one session.
+
+    Attributes
+    ----------
+    optimizer : optimizer
+        Whose update it does.
+    values : list of array
+        The parameters, in the graph's order; overwritten by every step.
+    """
+
+    optimizer: Any
+    values: list[Array]
+
+    @abstractmethod
+    def step(self, inputs: list[Array]) -> float | None:
+        """Train for one step; ``None``, with nothing changed, hands it to the reference engine."""
+
+    @abstractmethod
+    def epoch(self, arrays: list[Array], rows: Array, stop_when_not_finite: bool) -> Array:
+        """Train for one step for each line of ``rows``; return the costs of the steps done.
+
+        Fewer than asked for hand the rest to the reference engine, unless the last cost is
+        not finite and training was to stop there.
+        """
+
+    @abstractmethod
+    def updates(self) -> Updates:
+        """Return the optimizer with a copy of what it remembers of each parameter."""
+
+
 class Program(ABC):
     """A graph made ready to run."""
 
     graph: Graph
+
+    trains = False
+    """Whether ``trainer`` offers a way to train that is quicker than runs."""
+
+    observable = True
+    """Whether observed runs are its own, and not the reference engine's."""
+
+    def name(self, engine: Engine) -> EngineName:
+        """Return the name of what runs: its engine's, or why it is another's."""
+        return EngineName(engine.name)
+
+    def value(self, memory: Memory, position: int) -> Any:
+        """Return a node's value after ``forward``."""
+        return memory[position]
+
+    def trainer(
+        self,
+        updates: Updates,
+        cost: int,
+        values: list[Array],
+        rng: np.random.Generator,
+        planned: int | None = None,
+    ) -> Trainer:
+        """Return what trains for one session, where ``trains`` is true.
+
+        Parameters
+        ----------
+        updates : Updates
+            The optimizer, and what it remembers so far.
+        cost : int
+            Position of the node to make small.
+        values : list of array
+            The parameters so far; not to be written to.
+        rng : numpy.random.Generator
+            For operations that draw.
+        planned : int, optional
+            How many steps are planned.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def new_memory(self, rng: np.random.Generator | None, training: bool) -> Memory:

@@ -113,11 +113,19 @@ _OF_PARAMETER = ("parameter", "gradient", "state")
 class Updates:
     """An optimizer at work on a list of parameters: what it remembers of each of them."""
 
-    def __init__(self, optimizer: Any, parameters: Sequence[Array]) -> None:
+    def __init__(
+        self,
+        optimizer: Any,
+        parameters: Sequence[Array],
+        states: Sequence[OptimizerState] | None = None,
+        steps: int = 0,
+    ) -> None:
         self.optimizer = optimizer
-        self.steps = 0
+        self.steps = steps
         self._spec = spec = optimizer_spec(optimizer)
-        self.states = [spec.initial_state(optimizer, parameter) for parameter in parameters]
+        if states is None:
+            states = [spec.initial_state(optimizer, parameter) for parameter in parameters]
+        self.states = list(states)
         self._update = spec.positional_update()
         self._arguments = None if spec.changes(optimizer) else spec.arguments(optimizer, 0)
 

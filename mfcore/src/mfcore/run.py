@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfcore.engine import Memory
+from mfcore.engine import EngineName, Memory
 from mfcore.errors import GradientError
 from mfcore.node import Array, Constant, Node, NodeLike, as_array
 from mfcore.registry import observers
@@ -42,12 +42,13 @@ class Run:
         """
         graph = self.session.graph
         node = graph[node] if isinstance(node, str) else node
-        return read_only(self.memory[graph.position(node)])
+        return read_only(self.session.program.value(self.memory, graph.position(node)))
 
     @property
-    def engine(self) -> str:
-        """Name of the engine that ran."""
-        return self.session.engine.name
+    def engine(self) -> EngineName:
+        """Name of the engine that ran, with the reason for its choice as ``reason``."""
+        session = self.session
+        return session.program.name(session.engine)
 
     @property
     def gradients(self) -> Gradients:
@@ -99,7 +100,7 @@ class Run:
         return self._gradients
 
     def _seed(self, place: int, grad: Any) -> Array:
-        value = self.memory[place]
+        value = self.session.program.value(self.memory, place)
         if grad is None and type(value) is np.float64:
             return _ONE
         value = np.asarray(value)
@@ -177,7 +178,7 @@ class Gradients(Mapping[Node, Array]):
         for node, position in zip(nodes, wrt, strict=True):
             gradient = run.session.program.gradients(memory, [position])[0]
             if gradient is None:
-                value = run.memory[position]
+                value = run.session.program.value(run.memory, position)
                 gradient = np.zeros(value.shape, value.dtype if value.dtype.kind == "f" else float)
             self._nodes[node] = read_only(gradient)
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mfcore.engine import Engine, Memory, Program
+from mfcore.engine import Engine, Program, Trainer, find_engine
 from mfcore.errors import (
     FeedDtypeError,
-    FeedError,
     FeedShapeError,
     GradientError,
-    MissingFeedError,
     NodeUseError,
-    UnknownFeedError,
+    ObservedEngineWarning,
     UnknownNodeError,
-    type_name,
 )
+from mfcore.feeding import Feeding, Feeds
 from mfcore.graph import Graph, _some
-from mfcore.node import Array, Input, Node, Parameter, as_array, describe
+from mfcore.node import Array, Node, Parameter, as_array
 from mfcore.optimizer import Updates
-from mfcore.registry import current, observers
+from mfcore.registry import observers
 from mfcore.run import Run, read_only
-
-Feeds = Mapping[Any, Any]
-"""Values of inputs for one run, by input node or by its name."""
 
 
 class Session:
@@ -39,7 +35,8 @@ class Session:
     graph : Graph, Node or sequence of Node
         What to run: a graph, or the outputs to build one from.
     engine : str or Engine, optional
-        An engine's name or an engine; by default the reference engine of the core.
+        An engine's name or an engine; by default ``numpy`` where mfjit is installed, else
+        the reference engine of the core.
     seed : int or numpy.random.Generator, optional
         Start of the random numbers that operations such as ``Dropout`` draw.
 
@@ -62,13 +59,14 @@ class Session:
         self,
         graph: Graph | Node | Sequence[Node],
         *,
-        engine: str | Engine = "mfcore.reference",
+        engine: str | Engine | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         if not isinstance(graph, Graph):
             graph = Graph(graph) if isinstance(graph, Node) else Graph(*graph)
         self.graph = graph
-        self.engine = current().engine(engine)() if isinstance(engine, str) else engine
+        self.engine = engine if isinstance(engine, Engine) else find_engine(engine)
+        self._asked_for_engine = engine is not None
         self.rng = np.random.default_rng(seed)
         self.steps = 0
         self.program: Program = self.engine.compile(graph)
@@ -76,11 +74,11 @@ class Session:
         self._slot = {node: i for i, node in enumerate(graph.parameters)}
         self._places = tuple(graph.position(node) for node in graph.parameters)
         self._only_output = graph.position(graph.outputs[0]) if len(graph.outputs) == 1 else None
-        self._feeding = [
-            (node, graph.position(node), node.shape is None and node.dtype is None)
-            for node in graph.inputs
-        ]
+        self._feed = Feeding(graph, [graph.position(node) for node in graph.inputs])
+        self._feed_step = Feeding(graph, range(len(graph.inputs)))
         self._updates: Updates | None = None
+        self._trainer: Trainer | None = None
+        self._cost = -1
 
     def __repr__(self) -> str:
         return f"<Session on {self.engine.name!r} of {self.graph!r}>"
@@ -89,7 +87,8 @@ class Session:
 
     def __getitem__(self, parameter: Parameter | str) -> Array:
         """Return a parameter's present value, read-only."""
-        return read_only(self._values[self._parameter(parameter)])
+        value = self._values[self._parameter(parameter)]
+        return read_only(value if self._trainer is None else value.copy())
 
     def __setitem__(self, parameter: Parameter | str, value: Any) -> None:
         """Give a parameter a new value of the same shape; it is copied and cast.
@@ -110,7 +109,10 @@ class Session:
                 f"{self.graph.describe(node)} has shape {old.shape}, "
                 f"but a value of shape {array.shape} was given"
             )
-        self._values[i] = array.astype(old.dtype)
+        if self._trainer is None:
+            self._values[i] = array.astype(old.dtype)
+        else:
+            old[...] = array
 
     @property
     def parameters(self) -> dict[Parameter, Array]:
@@ -157,10 +159,12 @@ class Session:
         memory = self.program.new_memory(self.rng, training)
         self._feed(memory, {} if feeds is None else feeds)
         for place, value in zip(self._places, self._values, strict=True):
-            memory[place] = value
+            # A trainer overwrites its values; what a run has shown stays.
+            memory[place] = value if self._trainer is None else value.copy()
         run = Run(self, memory)
         if listening := observers("run"):
             about = {"session": self, "run": run, "phase": "forward", "graph": self.graph}
+            self._say_who_is_observed()
             listening.fire("mf_run_start", **about)
             self.program.forward_observed(memory, listening, run)
             listening.fire("mf_run_finish", **about)
@@ -188,98 +192,126 @@ class Session:
         listening = observers("training")
         if listening:
             listening.fire("mf_step_start", session=self, step=self.steps + 1)
-        run = self.run(feeds, training=True)
         place = self.output_position(cost)
-        memory = run.propagate(place, self._places, None)
-        updates = self._updates
-        if updates is None or updates.optimizer is not optimizer:
-            updates = Updates(optimizer, self._values)
-        gradients = self.program.gradients(memory, self._places)
-        self._values = updates.apply(self._values, gradients)
-        self._updates = updates
+        loss = None
+        if self.program.trains and not observers("run"):
+            inputs: list[Any] = [None] * len(self.graph.inputs)
+            self._feed_step(inputs, feeds)
+            loss = self._trainer_for(optimizer, place).step(inputs)
+        if loss is None:
+            loss = self._plain_step(feeds, optimizer, place)
         self.steps += 1
-        value = memory[place]
-        loss = float(value if type(value) is np.float64 else value.item())
         if listening:
             listening.fire("mf_step_finish", session=self, step=self.steps, loss=loss)
         return loss
 
-    def _feed(self, memory: Memory, feeds: Feeds) -> None:
-        try:
-            for node, place, free in self._feeding:
-                value = feeds[node]
-                if not free or type(value) is not np.ndarray or value.dtype.kind not in "fiub":
-                    value = self._fitted_feed(node, value)
-                memory[place] = value
-        except (KeyError, TypeError, IndexError):
-            self._feed_by_name(memory, feeds)
-            return
-        if len(feeds) != len(self._feeding):
-            self._feed_by_name(memory, feeds)
+    def _plain_step(self, feeds: Feeds, optimizer: Any, place: int) -> float:
+        self._settle()
+        run = self.run(feeds, training=True)
+        memory = run.propagate(place, self._places, None)
+        updates = self._updates_of(optimizer)
+        gradients = self.program.gradients(memory, self._places)
+        self._values = updates.apply(self._values, gradients)
+        self._updates = updates
+        value = self.program.value(memory, place)
+        return float(value if type(value) is np.float64 else value.item())
 
-    def _feed_by_name(self, memory: Memory, feeds: Feeds) -> None:
-        """The careful way to feed: resolves names, and finds the error where there is one."""
-        graph = self.graph
-        if not isinstance(feeds, Mapping):
-            raise FeedError(
-                f"feeds are a mapping from inputs, or their names, to values, "
-                f"not {type_name(feeds)}"
-            )
-        by_node: dict[Input, Any] = {}
-        for key, value in feeds.items():
-            if isinstance(key, str):
-                if key not in graph.names[1]:
-                    raise UnknownFeedError(
-                        f"{key!r} was fed, but the graph has no input of that name; it has "
-                        f"{_some([graph.name(n) for n in graph.inputs]) or 'no inputs'}"
-                    )
-                key = graph[key]
-            if not isinstance(key, Node):
-                raise UnknownFeedError(f"feeds are given by input node or name, not by {key!r}")
-            if key not in graph:
-                raise UnknownFeedError(
-                    f"{describe(key)} was fed, but it is not part of the graph; the graph's "
-                    f"inputs are {_some([graph.name(n) for n in graph.inputs]) or 'none'}"
-                )
-            if not isinstance(key, Input):
-                hint = (
-                    "set a parameter with `session[parameter] = value`"
-                    if isinstance(key, Parameter)
-                    else "only inputs can be fed"
-                )
-                raise UnknownFeedError(f"{graph.describe(key)} is no input: {hint}")
-            if key in by_node:
-                raise UnknownFeedError(f"{graph.describe(key)} was fed twice, by node and by name")
-            by_node[key] = value
-        if missing := [node for node in graph.inputs if node not in by_node]:
-            raise MissingFeedError(
-                "no value was fed for " + ", ".join(graph.describe(n) for n in missing[:12])
-            )
-        for node, value in by_node.items():
-            memory[graph.position(node)] = self._fitted_feed(node, value)
+    def epoch(
+        self,
+        data: Feeds,
+        optimizer: Any,
+        rows: Any,
+        *,
+        cost: Node | None = None,
+        stop_when_not_finite: bool = False,
+        planned: int | None = None,
+    ) -> Array:
+        """Train for one step for each line of ``rows``, gathering its rows of the data.
 
-    def _fitted_feed(self, node: Input, value: Any) -> Array:
-        """Return a fed value as an array that fits its input, or raise."""
-        if isinstance(value, Node):
-            raise FeedDtypeError(f"{self._feed_of(node)} is a node: feed arrays")
-        try:
-            array = as_array(value, "it")
-        except NodeUseError as error:
-            raise FeedDtypeError(f"{self._feed_of(node)} cannot be used: {error}") from None
-        cast = node.cast(array)
-        if cast is None:
-            raise FeedDtypeError(
-                f"{self._feed_of(node)} has dtype {array.dtype}, but the input declares "
-                f"{node.dtype}, and a cast would lose information"
-            )
-        if node.shape is not None and not _shape_fits(cast.shape, node.shape):
-            raise FeedShapeError(
-                f"{self._feed_of(node)} has shape {cast.shape}, but the input declares {node.shape}"
-            )
-        return cast[()] if cast.ndim == 0 else cast
+        Engines that compile do all of it without returning to Python.
 
-    def _feed_of(self, node: Node) -> str:
-        return f"the value fed to {self.graph.describe(node)}"
+        Parameters
+        ----------
+        data : mapping
+            For every input an array with a row for each example.
+        optimizer : optimizer
+            As for ``step``.
+        rows : array_like of int
+            ``(steps, n)``: which rows make up the batch of each step.
+        cost : Node, optional
+            As for ``step``.
+        stop_when_not_finite : bool, optional
+            Whether to stop after a step whose cost is NaN or infinite.
+        planned : int, optional
+            Number of steps that will be asked for in all, if that is known: engines weigh
+            the time that compiling takes against it.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(steps,)`` float64: the cost before each update; shorter where training stopped.
+
+        Raises
+        ------
+        FeedError
+            If the data do not fit the inputs, or are of different lengths.
+        IndexError
+            If ``rows`` are not rows of the data.
+        """
+        place = self.output_position(cost)
+        arrays: list[Any] = [None] * len(self.graph.inputs)
+        self._feed_step.rows(arrays, data)
+        rows = _checked_rows(rows, min((len(array) for array in arrays), default=0))
+        losses: list[float] = []
+        if self.program.trains and not observers("run") and not observers("training"):
+            trainer = self._trainer_for(optimizer, place, planned)
+            done = trainer.epoch(arrays, rows, stop_when_not_finite)
+            self.steps = self.steps + len(done)
+            if len(done) == len(rows) or (stop_when_not_finite and len(done)):
+                return done
+            losses = done.tolist()
+        inputs = self.graph.inputs
+        for chosen in rows[len(losses) :]:
+            batch = [np.take(array, chosen, axis=0) for array in arrays]
+            feeds = dict(zip(inputs, batch, strict=True))
+            losses.append(self.step(feeds, optimizer, cost=cost))
+            if stop_when_not_finite and not np.isfinite(losses[-1]):
+                break
+        return np.array(losses, dtype=np.float64)
+
+    def _trainer_for(self, optimizer: Any, place: int, planned: int | None = None) -> Trainer:
+        trainer = self._trainer
+        if trainer is not None and trainer.optimizer is optimizer and self._cost == place:
+            return trainer
+        self._settle()
+        trainer = self.program.trainer(
+            self._updates_of(optimizer), place, self._values, self.rng, planned
+        )
+        self._trainer, self._cost, self._values = trainer, place, trainer.values
+        return trainer
+
+    def _updates_of(self, optimizer: Any) -> Updates:
+        """Return the optimizer with what it remembers, which is nothing if it is another one."""
+        if self._updates is None or self._updates.optimizer is not optimizer:
+            return Updates(optimizer, self._values)
+        return self._updates
+
+    def _settle(self) -> None:
+        """Take parameters and the optimizer's state back from the engine that trained them."""
+        if self._trainer is not None:
+            self._updates = self._trainer.updates()
+            self._values = [value.copy() for value in self._trainer.values]
+            self._trainer = None
+
+    def _say_who_is_observed(self) -> None:
+        if self._asked_for_engine and not self.program.observable:
+            self._asked_for_engine = False
+            warnings.warn(
+                f"the engine {self.engine.name!r} cannot be observed node by node: observed "
+                f"runs and steps go to the reference engine",
+                ObservedEngineWarning,
+                stacklevel=3,
+            )
 
     def output_position(self, node: Node | None) -> int:
         """Return the position of a node, by default of the graph's only output."""
@@ -293,7 +325,13 @@ class Session:
         return self._only_output
 
 
-def _shape_fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(declared) and all(
-        want is None or have == want for have, want in zip(shape, declared, strict=True)
-    )
+def _checked_rows(rows: Any, count: int) -> Array:
+    array = np.asarray(rows)
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise FeedShapeError(
+            f"rows are integers of shape (steps, rows of a batch), not {array.dtype} of shape "
+            f"{array.shape}"
+        )
+    if array.size and not (array.min() >= 0 and array.max() < count):
+        raise IndexError(f"rows from {array.min()} to {array.max()} of data with {count} rows")
+    return np.ascontiguousarray(array, dtype=np.intp)

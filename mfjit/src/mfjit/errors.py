@@ -9,5 +9,5 @@ class CannotLower(MiniFlowError):
     """A graph cannot be lowered to primitives; the message names the node and the reason."""
 
 
-class CannotCompile(MiniFlowError):
+class CannotCompile(CannotLower):
     """A lowered program holds an instruction that an engine has no code for."""

@@ -150,7 +150,7 @@ def _method_rule(ufunc: np.ufunc, method: str) -> Rule | None:
 
         def reduce(b: Builder, x: Any, axis: Any = 0, dtype: Any = None, **options: Any) -> Value:
             keepdims = options.pop("keepdims", False)
-            if any(v not in (None, np._NoValue) for v in options.values()):  # type: ignore[attr-defined]
+            if any(v not in (None, np._NoValue) for v in options.values()):
                 raise NoRule
             return _reduced(b, op, x, axis, keepdims, dtype)
 
@@ -282,7 +282,7 @@ def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def _given(value: Any) -> bool:
-    return value is not None and value is not np._NoValue  # type: ignore[attr-defined]
+    return value is not None and value is not np._NoValue
 
 
 def _reduced(b: Builder, op: str, x: Any, axis: Any, keepdims: Any, dtype: Any = None) -> Value:
@@ -519,7 +519,9 @@ def _reshape(b: Builder, a: Any, shape: Any = None, order: str = "C", **options:
 
 @_for(np.ravel)
 def _ravel(b: Builder, a: Any, order: str = "C") -> Value:
-    return _reshape(b, a, (-1,), order)
+    if order != "C":
+        raise NoRule
+    return b.reshape(b.value(a), (-1,))
 
 
 @_for(np.transpose, np.permute_dims)
@@ -530,7 +532,8 @@ def _transpose(b: Builder, a: Any, axes: Any = None) -> Value:
 
 @_for(np.matrix_transpose)
 def _matrix_transpose(b: Builder, x: Any) -> Value:
-    return _swapaxes(b, x, -1, -2)
+    y = b.value(x)
+    return b.transpose(y, [*range(y.ndim - 2), y.ndim - 1, y.ndim - 2])
 
 
 @_for(np.swapaxes)
@@ -681,7 +684,7 @@ def _repeat(b: Builder, a: Any, repeats: Any, axis: Any = None) -> Value:
         raise NoRule
     if axis is None:
         x, axis = b.reshape(x, (-1,)), 0
-    place = axes_of(axis, x.ndim)[0]
+    repeats, place = int(repeats), axes_of(axis, x.ndim)[0]
     before, size, after = x.shape[:place], x.shape[place], x.shape[place + 1 :]
     spread = b.broadcast_to(
         b.reshape(x, (*before, size, 1, *after)), (*before, size, repeats, *after)
@@ -703,7 +706,7 @@ _for(np.tril)(_triangle(np.tril))
 
 
 @_for(np.round, np.around)
-def _round(b: Builder, a: Any, decimals: int = 0, out: Any = None) -> Value:
+def _round(b: Builder, a: Any, decimals: int = 0, _out: Any = None) -> Value:
     if decimals != 0:
         raise NoRule
     return b.elementwise("rint", a)

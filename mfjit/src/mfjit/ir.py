@@ -37,8 +37,9 @@ views (``VIEWS``)
 ``kernel`` (``name``, and what that kernel takes)
     Convolutions and pooling: engines have code of their own for each.
 ``call`` (``function``, ``arguments``), ``item`` (``index``)
-    A Python function called as it is; only the numpy engine does it. ``item`` takes one of
-    several results.
+    A Python function called as it is; only the numpy engine does it. ``arguments`` are its
+    positional and named arguments, with a ``Slot`` in the place of each array (see
+    ``functions.filled``). ``item`` takes one of several results.
 """
 
 from __future__ import annotations

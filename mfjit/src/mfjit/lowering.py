@@ -7,7 +7,7 @@ found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -19,7 +19,7 @@ from mfcore.node import Constant
 from mfcore.operation import OperationSpec, spec_of
 from mfjit.builder import Builder
 from mfjit.errors import CannotLower
-from mfjit.functions import emit_call
+from mfjit.functions import Slot, emit_call
 from mfjit.ir import Shape, Value
 from mfjit.primitives import PRIMITIVES
 from mfjit.reading import Traced, TracedGenerator
@@ -98,7 +98,7 @@ class GraphReader:
 
     def _forward(self, position: int, node: Node) -> Any:
         spec = spec_of(node)
-        given = self._arguments(position, node, spec)
+        given = self._arguments(node, spec)
         self._given[position] = given
         rule = PRIMITIVES.get(node.qualified_name())
         try:
@@ -120,7 +120,7 @@ class GraphReader:
     def _as_traced(self, value: Any) -> Traced:
         return value if isinstance(value, Traced) else self.traced(self.builder.value(value))
 
-    def _arguments(self, position: int, node: Node, spec: OperationSpec) -> dict[str, Any]:
+    def _arguments(self, node: Node, spec: OperationSpec) -> dict[str, Any]:
         """Return what an operation's functions may ask for, by name.
 
         A Python number stays one only beside an array that it is broadcast against, as in the
@@ -145,10 +145,13 @@ class GraphReader:
 
     # Gradients
 
-    def gradients(self, of: Node, wrt: Iterable[Node]) -> list[Value | None]:
-        """Emit the gradients of a scalar node; ``None`` for a node that none reaches.
+    def gradients(
+        self, of: Node, wrt: Sequence[Node], seed: Value | None = None
+    ) -> list[Value | None]:
+        """Emit the gradients of a node; ``None`` for a node that none reaches.
 
-        The same walk, in the same order, as the reference engine's.
+        The same walk, in the same order, as the reference engine's. ``seed`` is the gradient
+        of ``of`` itself; by default 1.
         """
         graph, builder = self.graph, self.builder
         targets = {graph.position(node) for node in wrt}
@@ -156,10 +159,11 @@ class GraphReader:
         needed = [False] * len(graph)
         for i, node in enumerate(graph.nodes):
             needed[i] = i in targets or any(needed[graph.position(s)] for s in node.inputs)
-        seed = self.value(of)
-        dtype = seed.dtype if seed.dtype.kind == "f" else np.dtype(np.float64)
-        one = builder.broadcast_to(builder.literal(1, dtype), seed.shape)
-        found: dict[int, Traced] = {start: self.traced(one)} if needed[start] else {}
+        if seed is None:
+            value = self.value(of)
+            dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
+            seed = builder.broadcast_to(builder.literal(1, dtype), value.shape)
+        found: dict[int, Traced] = {start: self.traced(seed)} if needed[start] else {}
         for i in range(start, -1, -1):
             node = graph.nodes[i]
             if i not in found or node.__operation__ is None:
@@ -190,7 +194,7 @@ class GraphReader:
                 raise NotTraceableError(self._called[i])
             returned = spec.call_backward(given)
         except Exception as error:
-            returned = self._call_backward(i, node, spec, given, error)
+            returned = self._call_backward(node, spec, given, error)
         gradients = returned if isinstance(returned, (tuple, list)) else (returned,)
         if len(gradients) != len(sources):
             raise CannotLower(f"backward of {self.graph.describe(node)} returned {len(gradients)}")
@@ -228,22 +232,21 @@ class GraphReader:
         if "rng" in spec.forward_asks:
             raise self._unreadable(node, "forward", error) from error
         self._called[position] = str(error)
-        return self._emit(node, _Forward(spec), self._given[position], spec, error)
+        value: Traced = self._emit(node, _Forward(spec), self._given[position], error)
+        return value
 
     def _call_backward(
-        self, i: int, node: Node, spec: OperationSpec, given: dict[str, Any], error: Exception
+        self, node: Node, spec: OperationSpec, given: dict[str, Any], error: Exception
     ) -> Any:
         if "rng" in spec.forward_asks and "saved" in spec.backward_asks:
             raise self._unreadable(node, "backward", error) from error
         given = {k: v for k, v in given.items() if k != "saved"}
         call = _Backward(spec, tuple(given["wanted"]))
-        returned = self._emit(node, call, given, spec, error)
+        returned = self._emit(node, call, given, error)
         parts = iter(returned if isinstance(returned, tuple) else (returned,))
         return tuple([next(parts) if there else None for there in call.there])
 
-    def _emit(
-        self, node: Node, call: Any, given: Mapping[str, Any], spec: OperationSpec, error: Exception
-    ) -> Any:
+    def _emit(self, node: Node, call: Any, given: Mapping[str, Any], error: Exception) -> Any:
         values: list[Value] = []
         names: list[tuple[str, int | None]] = []
         fixed: dict[str, Any] = {}
@@ -257,8 +260,6 @@ class GraphReader:
                 values.append(argument.value)
             elif name != "rng":
                 fixed[name] = argument
-        from mfjit.functions import Slot
-
         call.names, call.fixed = names, fixed
         slots = tuple([Slot(k) for k in range(len(values))])
         try:

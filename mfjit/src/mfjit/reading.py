@@ -113,7 +113,7 @@ class Setting(Traced):
         super().__init__(value, builder, read, weak=True)
         self.name = name
 
-    def _refuse(self, use: str) -> Never:
+    def _refuse(self, use: str) -> Never:  # noqa: ARG002 - whatever needs the number
         raise Specialise(self.name)
 
 

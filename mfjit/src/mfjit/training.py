@@ -20,9 +20,9 @@ from mfjit.reading import Setting, Specialise, Traced
 
 
 def lower_outputs(
-    graph: Graph, kinds: Sequence[Kind], outputs: Sequence[Node], *, training: bool = False
+    graph: Graph, kinds: Sequence[Kind], outputs: Sequence[Node]
 ) -> tuple[Lowered, FlatParameters]:
-    """Return the program that computes nodes of a graph from its inputs and parameters.
+    """Return the program that computes nodes of a graph, for inference.
 
     Parameters
     ----------
@@ -32,8 +32,6 @@ def lower_outputs(
         What is fed, by input of the graph.
     outputs : sequence of Node
         What is wanted.
-    training : bool, optional
-        What operations that ask for ``training`` are told.
 
     Raises
     ------
@@ -42,8 +40,42 @@ def lower_outputs(
     """
     builder = Builder()
     flat = FlatParameters(graph)
-    reader = _reader(graph, builder, kinds, flat, training)
+    reader = _reader(graph, builder, kinds, flat, training=False)
     return builder.finish([reader.value(node) for node in outputs]), flat
+
+
+def lower_run(graph: Graph, kinds: Sequence[Kind], training: bool) -> Lowered:
+    """Return the program of a run: from all inputs, then all parameters, to the outputs."""
+    reader = _reader_of_leaves(graph, Builder(), kinds, training)
+    return reader.builder.finish([reader.value(node) for node in graph.outputs])
+
+
+def lower_gradients(
+    graph: Graph, kinds: Sequence[Kind], training: bool, of: int, wrt: Sequence[int]
+) -> tuple[Lowered, list[bool]]:
+    """Return the program of gradients, and which of them there are.
+
+    Its inputs are those of a run, and the gradient of node ``of`` itself.
+    """
+    reader = _reader_of_leaves(graph, Builder(), kinds, training)
+    node = graph.nodes[of]
+    value = reader.value(node)
+    dtype = value.dtype if value.dtype.kind == "f" else np.float64
+    seed = reader.builder.input(value.shape, dtype, "gradient")
+    gradients = reader.gradients(node, [graph.nodes[i] for i in wrt], seed)
+    there = [gradient is not None for gradient in gradients]
+    return reader.builder.finish([g for g in gradients if g is not None]), there
+
+
+def _reader_of_leaves(
+    graph: Graph, builder: Builder, kinds: Sequence[Kind], training: bool
+) -> GraphReader:
+    nodes: tuple[Node, ...] = (*graph.inputs, *graph.parameters)
+    leaves = {
+        node: builder.input(shape, dtype, graph.name(node))
+        for node, (shape, dtype) in zip(nodes, kinds, strict=True)
+    }
+    return GraphReader(graph, builder, leaves, training)
 
 
 def _reader(
@@ -131,7 +163,7 @@ def lower_training(
     raise AssertionError("every hyperparameter is a number by now")
 
 
-class _UnreadableUpdate(Exception):  # noqa: N818 - it hands over to another way
+class _UnreadableUpdate(Exception):
     """An optimizer's update has to run as it is."""
 
 

@@ -175,9 +175,19 @@ class Batches:
 
     def epoch(self, rng: np.random.Generator) -> Iterator[tuple[dict[Input, Array], int]]:
         """Draw an epoch: yields the feeds of each step and their number of rows."""
+        return self._gathered(self._order(rng))
+
+    def epoch_rows(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Draw the same epoch as rows: ``(steps, size)``, and what is left as ``(1, rest)``."""
+        order = self._order(rng)
+        whole = len(order) // self.size * self.size
+        parts = [order[:whole].reshape(-1, self.size), order[whole:].reshape(1, -1)]
+        return [part for part in parts if part.size]
+
+    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         if self.sampling == "resample":
-            return self._gathered(rng.integers(0, self.rows, size=self.steps * self.size))
-        return self._gathered(rng.permutation(self.rows))
+            return rng.integers(0, self.rows, size=self.steps * self.size)
+        return rng.permutation(self.rows)
 
     def in_order(self) -> Iterator[tuple[dict[Input, Array], int]]:
         """Yield every row once, in its order."""

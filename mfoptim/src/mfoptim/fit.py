@@ -63,7 +63,7 @@ def fit(
         Start of all random numbers: held-out rows, order of rows, and, unless ``session``
         is given, those of operations such as ``Dropout``. Three independent streams.
     engine : str or Engine, optional
-        By default the reference engine, or that of ``session``.
+        By default that of ``session``, or what a ``Session`` runs on by itself.
     callbacks : iterable, optional
         See ``Callback``.
     validation_split : float, optional
@@ -137,7 +137,15 @@ def fit(
             problems.append(f"parameter {graph.name(parameter)} holds NaN or inf at the start")
 
     training = _Training(
-        session, node, optimizer, batches, validation, called, rows_rng, finite_data
+        session,
+        node,
+        optimizer,
+        batches,
+        validation,
+        called,
+        rows_rng,
+        finite_data,
+        planned=epochs * batches.steps,
     )
     stopped = training.run(epochs)
     history = History(
@@ -246,7 +254,7 @@ def _session(
     session: Session | None,
 ) -> Session:
     if session is None:
-        return Session(graph, engine="mfcore.reference" if engine is None else engine, seed=rng)
+        return Session(graph, engine=engine, seed=rng)
     wanted = engine.rpartition(".")[2] if isinstance(engine, str) else engine
     if wanted not in (None, session.engine, session.engine.name):
         raise FitError(
@@ -271,6 +279,7 @@ class _Training:
     callbacks: Callbacks
     rng: np.random.Generator
     finite_data: bool
+    planned: int
     epochs: list[dict[str, float]] = attrs.field(factory=list)
     epoch: int = 0
     _before: int = attrs.field(init=False)
@@ -323,6 +332,8 @@ class _Training:
     def _run_steps(self, before: Mapping[Parameter, Array]) -> tuple[float, Stopped | None]:
         session, optimizer, cost = self.session, self.optimizer, self.cost
         watched, told = self.finite_data, self.callbacks.listening("on_step_finish")
+        if session.program.trains and not told:
+            return self._run_whole(before)
         total, rows, last = 0.0, 0, None
         for feeds, count in self.batches.epoch(self.rng):
             loss = session.step(feeds, optimizer, cost=cost)
@@ -335,11 +346,37 @@ class _Training:
                 stop := self.callbacks.fire("on_step_finish", session, session.steps, loss)
             ):
                 return loss, self._stopped_by(stop)
+        return self._checked(total / rows, last, before)
+
+    def _run_whole(self, before: Mapping[Parameter, Array]) -> tuple[float, Stopped | None]:
+        """Run an epoch's steps in the engine, without a return between them."""
+        total, rows, last = 0.0, 0, None
+        for part in self.batches.epoch_rows(self.rng):
+            losses = self.session.epoch(
+                self.batches.arrays,
+                self.optimizer,
+                part,
+                cost=self.cost,
+                stop_when_not_finite=self.finite_data,
+                planned=self.planned,
+            )
+            if self.finite_data and not isfinite(losses[-1]):
+                last = float(losses[-2]) if len(losses) > 1 else last
+                what = f"the loss became {float(losses[-1])}"
+                return float(losses[-1]), self._diverged(what, last, before)
+            last = float(losses[-1])
+            total += float(losses.sum()) * part.shape[1]
+            rows += part.size
+        return self._checked(total / rows, last, before)
+
+    def _checked(
+        self, loss: float, last: float | None, before: Mapping[Parameter, Array]
+    ) -> tuple[float, Stopped | None]:
         for parameter in before:
-            if not np.isfinite(session[parameter]).all():
-                name = session.graph.name(parameter)
+            if not np.isfinite(self.session[parameter]).all():
+                name = self.session.graph.name(parameter)
                 return 0.0, self._diverged(f"{name} is no longer finite", last, before)
-        return total / rows, None
+        return loss, None
 
     def _validation_loss(self, validation: Batches) -> float:
         total = 0.0

@@ -1,0 +1,213 @@
+"""Training on a compiling engine: flat arrays of parameters and state, updated in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfcore import Array, Node
+from mfcore.engine import Trainer
+from mfcore.optimizer import Updates, optimizer_spec
+from mfjit.errors import CannotLower
+from mfjit.lowering import Kind
+from mfjit.parameters import FlatParameters
+from mfjit.training import TrainingProgram
+
+if TYPE_CHECKING:
+    from mfjit.program import Bound, CompiledProgram
+
+LONGEST_ENTRY = 0.1
+"""Seconds for which compiled code runs before Python sees to signals again."""
+
+
+class CompiledTrainer(Trainer):
+    """The steps of one session with one optimizer.
+
+    Parameters
+    ----------
+    program : CompiledProgram
+        Where steps are compiled.
+    updates : Updates
+        The optimizer, and its state so far.
+    cost : Node
+        What is made small.
+    values : list of array
+        The parameters so far, in the graph's order; copied.
+    rng : numpy.random.Generator
+        For operations that draw.
+    """
+
+    def __init__(
+        self,
+        program: CompiledProgram,
+        updates: Updates,
+        cost: Node,
+        values: list[Array],
+        rng: np.random.Generator,
+    ) -> None:
+        self.program = program
+        self.optimizer = updates.optimizer
+        self.cost = cost
+        self.rng = rng
+        self.steps = updates.steps
+        self.values = list(values)
+        self._spec = optimizer_spec(self.optimizer)
+        self._updates = updates
+        self._bound: dict[Any, tuple[TrainingProgram, Bound]] = {}
+        self._flats: list[Array] = []
+        self._states: dict[tuple[int, int | None, int], Array] = {}
+        self._flat: FlatParameters
+        self._layout: Any = None
+
+    # Steps
+
+    def step(self, inputs: list[Array]) -> float | None:
+        """Train for one step; ``None`` where the graph cannot be lowered."""
+        try:
+            found = self._for(tuple([(array.shape, array.dtype) for array in inputs]))
+        except CannotLower:
+            self.program.fail(inputs, self.values, self.rng, self.cost)
+            raise
+        if found is None:
+            return None
+        program, bound = found
+        state = self.rng.bit_generator.state if self.program.draws else None
+        try:
+            outputs = bound.step(inputs, self._settings(program, self.steps), self.rng)
+        except Exception:
+            if state is not None:
+                self.rng.bit_generator.state = state
+            self.program.fail(inputs, self.values, self.rng, self.cost)
+            raise
+        if not program.updated:
+            self._apply(program, outputs[1:])
+        self.steps += 1
+        return float(outputs[0])
+
+    def epoch(self, arrays: list[Array], rows: Array, stop_when_not_finite: bool) -> Array:
+        """Train for one step for each line of ``rows``."""
+        size = rows.shape[1]
+        try:
+            found = self._for(tuple([((size, *array.shape[1:]), array.dtype) for array in arrays]))
+        except CannotLower:
+            return self._one_by_one(arrays, rows, stop_when_not_finite)
+        if found is None:
+            return np.empty(0)
+        program, bound = found
+        if not program.updated:
+            return self._one_by_one(arrays, rows, stop_when_not_finite)
+        losses: list[Array] = []
+        start, chunk = 0, 64
+        while start < len(rows):
+            part = rows[start : start + chunk]
+            settings = self._settings_of(program, len(part))
+            before = perf_counter()
+            try:
+                done = bound.epoch(arrays, part, settings, self.rng, stop_when_not_finite)
+            except (ValueError, IndexError):
+                # A step that cannot be done: one by one, to find it and what it has to say.
+                done = self._one_by_one(arrays, part, stop_when_not_finite)
+                self.steps -= len(done)
+            self.steps += len(done)
+            losses.append(done)
+            if len(done) < len(part) or (stop_when_not_finite and not np.isfinite(done[-1])):
+                break
+            seconds = perf_counter() - before
+            start += len(part)
+            if seconds < LONGEST_ENTRY / 4:
+                chunk *= 4
+            elif seconds > LONGEST_ENTRY and chunk > 1:
+                chunk //= 2
+        return np.concatenate(losses) if losses else np.empty(0)
+
+    def _one_by_one(self, arrays: list[Array], rows: Array, stop: bool) -> Array:
+        losses: list[float] = []
+        for chosen in rows:
+            loss = self.step([np.take(array, chosen, axis=0) for array in arrays])
+            assert loss is not None
+            losses.append(loss)
+            if stop and not np.isfinite(losses[-1]):
+                break
+        return np.array(losses)
+
+    def _apply(self, program: TrainingProgram, gradients: Sequence[Array]) -> None:
+        """Update as the optimizer itself does, where it could not be compiled."""
+        found: list[Array | None] = [None] * len(self.values)
+        for flat, gradient in zip(program.flat.trained, gradients, strict=True):
+            for k in program.flat.members(flat):
+                part = program.flat.parts[k]
+                found[k] = gradient[part.start : part.start + part.size].reshape(part.shape)
+        news = self._updates.apply([value.copy() for value in self.values], found)
+        for value, new in zip(self.values, news, strict=True):
+            value[...] = new
+
+    # Settings
+
+    def _settings(self, program: TrainingProgram, step: int) -> list[float]:
+        return [self._setting(name, step) for name in program.settings]
+
+    def _setting(self, name: str, step: int) -> float:
+        if name == "step":
+            return float(step + 1)
+        value = getattr(self.optimizer, name)
+        return float(value(step) if callable(value) else value)
+
+    def _settings_of(self, program: TrainingProgram, count: int) -> Array:
+        table = np.empty((count, len(program.settings)))
+        for column, name in enumerate(program.settings):
+            if name == "step":
+                table[:, column] = np.arange(self.steps + 1, self.steps + 1 + count)
+            elif callable(getattr(self.optimizer, name)):
+                table[:, column] = [self._setting(name, self.steps + i) for i in range(count)]
+            else:
+                table[:, column] = self._setting(name, 0)
+        return table
+
+    # Where parameters and state are
+
+    def _for(self, kinds: tuple[Kind, ...]) -> tuple[TrainingProgram, Bound] | None:
+        found = self._bound.get(kinds)
+        if found is None and not self.program.reason:
+            try:
+                found = self._bound[kinds] = self._bind(kinds)
+            except CannotLower as error:
+                self.program.give_up(error)
+        return found
+
+    def _bind(self, kinds: tuple[Kind, ...]) -> tuple[TrainingProgram, Bound]:
+        program, executable = self.program.training(kinds, self.cost, self.optimizer)
+        layout = program.flat.parts, program.states
+        if self._layout is None:
+            self._flat = program.flat
+            self._flats = program.flat.gathered(self.values)
+            self.values[:] = program.flat.views(self._flats)
+            self._states = {key: self._state(program, key) for key in program.states}
+            self._layout = layout
+        elif layout != self._layout:
+            raise CannotLower("the parameters that a gradient reaches depend on the batch")
+        states = [self._states[key] for key in program.states]
+        return program, executable.bind(self._flats, states)
+
+    def _state(self, program: TrainingProgram, key: tuple[int, int | None, int]) -> Array:
+        flat, parameter, index = key
+        if parameter is not None:
+            return np.array(self._updates.states[parameter][index])
+        members = program.flat.members(flat)
+        return np.concatenate([np.ravel(self._updates.states[k][index]) for k in members])
+
+    def updates(self) -> Updates:
+        """Return the optimizer with a copy of its state, by parameter."""
+        states: list[dict[int, Array]] = [dict(enumerate(old)) for old in self._updates.states]
+        for (flat, parameter, index), array in self._states.items():
+            if parameter is not None:
+                states[parameter][index] = array.copy()
+                continue
+            for k in self._flat.members(flat):
+                part = self._flat.parts[k]
+                own = array[part.start : part.start + part.size].reshape(part.shape)
+                states[k][index] = own.copy()
+        found = [tuple([state[i] for i in sorted(state)]) for state in states]
+        return Updates(self.optimizer, self.values, found, self.steps)
