@@ -94,6 +94,8 @@ class Workload:
     rtol: float
     """Greatest relative difference allowed between results, for the dtype of the workload."""
     atol: float = 0.0
+    summary: Callable[[Any], Any] = np.asarray
+    """Makes of a run's result the array of numbers that is compared."""
     bars: Sequence[Bar | Limit] = ()
     unit: str = "us"
     seconds: float = 4.0
@@ -319,7 +321,10 @@ def run_workload(workload: Workload, *, quick: bool = False) -> bool:
     """Check, time and report a workload; return whether every contender that started worked."""
     runs, results, skipped = start_all(workload.contenders)
     floors = {contender.name for contender in workload.contenders if contender.floor}
-    compared = {name: result for name, result in results.items() if name not in floors}
+    compared = {
+        name: workload.summary(result) for name, result in results.items() if name not in floors
+    }
+    del results
     check_same_losses(compared, workload.rtol, workload.atol)
     times = interleave(
         runs,

@@ -126,10 +126,14 @@ def with_sklearn(training: Training) -> Run:
     return run
 
 
-def with_tinygrad(training: Training) -> Run:
-    os.environ.setdefault("DEV", "CPU")
+def tinygrad_on_cpu() -> None:
     if not shutil.which("clang"):
         raise UnavailableError("tinygrad needs the compiler clang to run on the CPU")
+    os.environ.setdefault("DEV", "CPU")
+
+
+def with_tinygrad(training: Training) -> Run:
+    tinygrad_on_cpu()
     from tinygrad import Tensor, TinyJit
 
     classes = training.loss == "cross-entropy"
