@@ -185,9 +185,7 @@ def _product_tile(count: int) -> Callable[..., Any]:
                 for r in results
             ]
             results = [builder.select(rectify, p, r) for p, r in zip(positive, results)]
-            masks = [
-                code.mask(builder.sub(positions, index(v * code.lanes))) for v in range(count)
-            ]
+            masks = [code.mask(builder.sub(positions, index(v * code.lanes))) for v in range(count)]
             for m in range(CHANNELS):
                 with builder.if_then(builder.icmp_signed("<", index(m), channels)):
                     line = code.ahead(target, builder.mul(index(m), out_step))
@@ -342,9 +340,7 @@ class _Squares(_Vectors):
         low, high = (
             self.load_masked(self.ahead(row, at), mask) for at, mask in self._halves(start, left)
         )
-        return [
-            self.shuffle(low, high, list(range(side, 2 * self.lanes, 2))) for side in range(2)
-        ]
+        return [self.shuffle(low, high, list(range(side, 2 * self.lanes, 2))) for side in range(2)]
 
     def store_columns(self, columns: list[Any], row: Any, start: Any, left: Any) -> None:
         """Store the left and the right elements of a row's windows."""
