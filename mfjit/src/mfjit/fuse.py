@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import attrs
 
 from mfjit.ir import ELEMENTWISE, LEAVES, REDUCTIONS, VIEWS, Lowered, Shape, Value
@@ -44,7 +46,12 @@ class Group:
         )
 
 
-def fuse(lowered: Lowered, places: dict[Value, Layout] | None = None) -> list[Group]:
+def fuse(
+    lowered: Lowered,
+    places: dict[Value, Layout] | None = None,
+    *,
+    elementwise: Collection[str] = ELEMENTWISE,
+) -> list[Group]:
     """Return the program's steps in the order in which they run.
 
     An instruction joins the latest loop over its index space that runs after everything it
@@ -61,7 +68,7 @@ def fuse(lowered: Lowered, places: dict[Value, Layout] | None = None) -> list[Gr
             at[value] = -1
         elif value.op in VIEWS and layout.base is not value:
             at[value] = at[layout.base]
-        elif value.op in ELEMENTWISE or value.op in FUSED_REDUCTIONS:
+        elif value.op in elementwise or value.op in FUSED_REDUCTIONS:
             shape = value.args[0].shape if value.op in REDUCTIONS else value.shape
             _join(value, shape, groups, at, loops)
         else:
@@ -98,7 +105,8 @@ def _ready(arg: Value, shape: Shape, at: dict[Value, int], groups: list[Group]) 
         index >= 0
         and groups[index].kind == "loop"
         and groups[index].shape == shape
-        and arg.op in ELEMENTWISE
+        and arg.op not in REDUCTIONS
+        and arg.op not in VIEWS
     )
     return index if inside else index + 1
 

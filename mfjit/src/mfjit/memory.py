@@ -17,7 +17,7 @@ from functools import partial
 import attrs
 
 from mfjit.fuse import Group
-from mfjit.ir import ELEMENTWISE, Lowered, Value
+from mfjit.ir import REDUCTIONS, Lowered, Value
 from mfjit.layout import Layout
 
 ALIGNMENT = 64
@@ -246,7 +246,7 @@ class _Planner:
         reads = dict.fromkeys(self.layouts[arg].base for v in group.values for arg in v.args)
         for output in group.outputs:
             block = self.block[output]
-            if output.op not in ELEMENTWISE or block.leaf is not None or output.size == 0:
+            if output.op in REDUCTIONS or block.leaf is not None or output.size == 0:
                 continue
             if len(block.members) > 1 or block.start != index:
                 continue
@@ -270,8 +270,10 @@ class _Planner:
 
     def _same_index(self, group: Group, operand: Value, output: Value) -> bool:
         """Whether a loop reads the operand only where, and not after, it writes the output."""
-        if group.kind != "loop" or output not in group.outputs or output.op not in ELEMENTWISE:
+        if group.kind != "loop" or output not in group.outputs or output.op in REDUCTIONS:
             return False
+        if output.op == "where" and operand in {self.layouts[arg].base for arg in output.args[:2]}:
+            return False  # it is done in two passes, the last operand first
         for value in group.values:
             for arg in value.args:
                 if self.layouts[arg].base is operand and not (

@@ -1,0 +1,142 @@
+"""What the numpy engine does in a step, and what that costs, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mfjit.fuse import Group
+from mfjit.ir import LEAVES, REDUCTIONS, VIEWS, Value
+from mfjit.numpy_calls import Call, Method
+from mfjit.tiling import TiledLoop
+
+if TYPE_CHECKING:
+    from mfjit.numpy_engine import NumpyExecutable
+
+
+def explain(executable: NumpyExecutable) -> str:
+    """Return a program's steps: calls, buffers, what was fused and why, FLOPs and bytes."""
+    names = _names(executable)
+    lines = []
+    for index, (group, step) in enumerate(zip(executable.groups, executable.steps, strict=True)):
+        lines.append(f"{index:3}  {title(group, names)}")
+        lines += [f"       {line}" for line in _details(executable, group, step, names)]
+    if executable.updates:
+        lines.append(f"  -  {len(executable.updates)} copies of updates at the end")
+    flops = sum(map(group_flops, executable.groups))
+    moved = sum(group_bytes(executable, group) for group in executable.groups)
+    calls = sum(map(call_count, executable.steps)) + len(executable.updates)
+    lines.append("")
+    lines.append(f"{len(executable.groups)} steps, {calls} NumPy calls")
+    lines.append(f"{flops:,} FLOPs, {moved:,} bytes read and written")
+    lines.append(
+        f"{executable.memory:,} bytes of buffers, {executable.plan.size:,} of them shared by "
+        f"liveness (at most {executable.plan.live:,} live at once)"
+    )
+    return "\n".join(lines)
+
+
+def call_count(step: list[Call] | TiledLoop) -> int:
+    """Return the number of NumPy calls of a step."""
+    if isinstance(step, TiledLoop):
+        return len(step.first) + len(step.starts) * len(step.each) + len(step.last)
+    return len(step)
+
+
+def group_flops(group: Group) -> int:
+    """Return the arithmetic operations of a step; one for each element of each instruction."""
+    total = 0
+    for value in group.values:
+        if value.op == "matmul":
+            total += 2 * value.size * value.args[0].shape[-1]
+        elif value.op in REDUCTIONS:
+            total += value.args[0].size
+        elif group.kind in ("loop", "dot"):
+            total += value.size
+    return total
+
+
+def group_bytes(executable: NumpyExecutable, group: Group) -> int:
+    """Return the bytes that a step has to read and write."""
+    read = {}
+    for value in group.reads:
+        base = executable.layouts[value].base
+        read[base] = max(read.get(base, 0), min(value.nbytes, base.nbytes))
+    joined = executable.plan.joined
+    if group.kind == "concatenate":
+        moved = [executable.layouts[part].base not in joined for part in group.values[0].args]
+        return sum(2 * part.nbytes for part, there in zip(group.values[0].args, moved) if there)
+    return sum(read.values()) + sum(value.nbytes for value in group.outputs)
+
+
+def title(group: Group, names: dict[Value, str]) -> str:
+    """Return a step in one line."""
+    parts = []
+    for value in group.values:
+        arguments = ", ".join(names[arg] for arg in value.args)
+        parts.append(f"{names[value]} = {value.op}({arguments})")
+    shape = "x".join(map(str, group.shape)) or "scalar"
+    return f"{'; '.join(parts)}  [{shape} {group.values[-1].dtype}]"
+
+
+def _names(executable: NumpyExecutable) -> dict[Value, str]:
+    names: dict[Value, str] = {}
+    for index, value in enumerate(executable.lowered.values):
+        if value.op == "literal":
+            names[value] = repr(value.attributes["value"])
+        elif value.op in LEAVES:
+            names[value] = f"{value.op}{value.attributes.get('index', index)}"
+        elif value.op in VIEWS:
+            names[value] = f"{names[value.args[0]]}.{value.op}"
+        else:
+            names[value] = f"v{index}"
+    return names
+
+
+def _details(
+    executable: NumpyExecutable,
+    group: Group,
+    step: list[Call] | TiledLoop,
+    names: dict[Value, str],
+) -> list[str]:
+    lines = []
+    if isinstance(step, TiledLoop):
+        elements = step.length * step.inner
+        lines.append(
+            f"one loop in {len(step.starts)} tiles of {elements:,} elements, so that "
+            f"{len(group.values) - len(group.outputs)} values between stay in the cache"
+        )
+    elif group.kind == "dot":
+        lines.append("a product and its sum as one dot")
+    else:
+        called = ", ".join(_called(call) for call in step)
+        lines.append(f"calls {called}" if called else "nothing to do: its parts are in place")
+    for value in group.outputs:
+        lines.append(f"{names[value]} {_where(executable, value, names)}")
+    flops, moved = group_flops(group), group_bytes(executable, group)
+    cost = f"{flops:,} FLOPs, {moved:,} bytes"
+    origins = dict.fromkeys(value.origin for value in group.values if value.origin)
+    lines.append(f"{cost}; from {', '.join(origins)}" if origins else cost)
+    return lines
+
+
+def _where(executable: NumpyExecutable, value: Value, names: dict[Value, str]) -> str:
+    plan = executable.plan
+    place = plan.places[value]
+    room = f"{value.nbytes:,} bytes"
+    if place.leaf is value:
+        return f"in an array of its own, {room}"
+    where = f"at {place.offset}" if place.leaf is None else f"in {names[place.leaf]}"
+    if value in plan.taken:
+        return f"{where}, {room}, over {names[plan.taken[value]]}"
+    if value in plan.joined:
+        return f"{where}, {room}, as its part of a concatenation"
+    return f"{where}, {room}"
+
+
+def _called(call: Call) -> str:
+    if isinstance(call.function, Method):
+        return f"ndarray.{call.function.name}"
+    name = getattr(call.function, "__name__", repr(call.function))
+    owner = getattr(call.function, "__self__", None)
+    owned = getattr(owner, "__name__", "")
+    return f"{owned}.{name}" if owned else str(name)

@@ -1,0 +1,409 @@
+"""Loops over large arrays, run tile by tile so that what lies between stays in the cache.
+
+The index space is coalesced to as few axes as all operands allow. A tile is a range of one
+axis, with all of the axes behind it. Values that nobody reads outside live in buffers of one
+tile, shared by liveness; reductions are accumulated over tiles.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from mfjit.fuse import Group
+from mfjit.ir import REDUCTIONS, Shape, Value
+from mfjit.layout import Layout
+from mfjit.memory import ALIGNMENT
+from mfjit.numpy_calls import REDUCERS, Call, Method, elementwise, ufunc
+from mfjit.operands import Array, View, view_of, whole
+
+TILE_BYTES = 1 << 15
+"""Bytes of the widest operand in a tile."""
+
+
+@attrs.frozen(eq=False)
+class Piece:
+    """An operand's part of a tile.
+
+    Attributes
+    ----------
+    view : View or None
+        What it is part of; ``None`` for a buffer of one tile.
+    strides : tuple of int
+        By axis of the coalesced index space, in elements; 0 where it repeats or is reduced.
+    axes : tuple of int
+        The axes that it has.
+    dtype : numpy.dtype
+    slot : int
+        Which buffer of one tile it is, by bytes from the start of all.
+    """
+
+    view: View | None
+    strides: tuple[int, ...]
+    axes: tuple[int, ...]
+    dtype: np.dtype[Any]
+    slot: int = -1
+
+
+class TiledLoop:
+    """A loop as calls on pieces.
+
+    Parameters
+    ----------
+    group : Group
+        The loop.
+    layouts : dict of Value to Layout
+        Of all values.
+
+    Attributes
+    ----------
+    first, each, last : list of Call
+        Calls before all tiles, on each tile (their views are pieces), and after all tiles.
+    scratch : Value
+        The buffer of all tile buffers.
+    """
+
+    def __init__(self, group: Group, layouts: dict[Value, Layout]) -> None:
+        self.group = group
+        self.layouts = layouts
+        width = max(value.dtype.itemsize for value in group.values)
+        kept = self._coalesced()
+        self.shape: Shape = tuple([size for size, _ in kept])
+        self.axis, self.length = _cut(self.shape, TILE_BYTES // width)
+        self.inner = math.prod(self.shape[self.axis + 1 :])
+        outer = [range(size) for size in self.shape[: self.axis]]
+        self.starts = list(itertools.product(*outer, range(0, self.shape[self.axis], self.length)))
+        self.first: list[Call] = []
+        self.each: list[Call] = []
+        self.last: list[Call] = []
+        self.partials: list[Value] = []
+        self._pieces: dict[Value, Piece] = {}
+        self._free: dict[int, list[int]] = {}
+        self._top = 0
+        self._emit()
+        self.scratch = Value("scratch", (), {}, (self._top,), np.dtype(np.uint8))
+
+    def bases(self) -> list[Value]:
+        """Return the values whose buffers it reads or writes."""
+        values = [*self.group.reads, *self.group.outputs]
+        return list(dict.fromkeys(self.layouts[value].base for value in values))
+
+    # The index space
+
+    def _strides(self, value: Value) -> list[int]:
+        """Return a value's strides over the group's own axes."""
+        layout, added = self.layouts[value], len(self.group.shape) - value.ndim
+        return [0] * added + [
+            0 if size == 1 else stride
+            for size, stride in zip(value.shape, layout.strides, strict=True)
+        ]
+
+    def _coalesced(self) -> list[tuple[int, list[int]]]:
+        """Return sizes of merged axes, each with the group's axes that it is made of."""
+        members = set(self.group.values)
+        operands = [value for value in self.group.reads if value.size > 1]
+        strides = [self._strides(value) for value in operands]
+        reduced = [set(v.attributes["axes"]) for v in self.group.values if v.op in REDUCTIONS]
+        # What members write is contiguous: the axes of the group itself.
+        strides += [self._strides(v) for v in members if v.op not in REDUCTIONS]
+        merged: list[tuple[int, list[int]]] = []
+        for axis, size in enumerate(self.group.shape):
+            if size == 1:
+                continue
+            if merged:
+                before_size, before = merged[-1]
+                last = before[-1]
+                if all(s[last] == s[axis] * size for s in strides) and all(
+                    (last in axes) == (axis in axes) for axes in reduced
+                ):
+                    merged[-1] = (before_size * size, [*before, axis])
+                    continue
+            merged.append((size, [axis]))
+        self._axes = [axes for _, axes in merged]
+        return merged
+
+    # Operands
+
+    def _outside(self, value: Value) -> Any:
+        """Return the piece of a value that the loop reads from elsewhere."""
+        view = view_of(value, self.layouts)
+        if view.size == 1:
+            return view.squeezed()
+        strides = self._strides(value)
+        return self._piece(view, tuple([strides[axes[-1]] for axes in self._axes]))
+
+    def _piece(self, view: View, strides: tuple[int, ...]) -> Piece:
+        return Piece(view, strides, tuple(range(len(self.shape))), view.dtype)
+
+    def _written(self, value: Value) -> Piece:
+        """Return the piece of an elementwise result that is read outside."""
+        strides = self._strides(value)
+        return self._piece(whole(value), tuple([strides[axes[-1]] for axes in self._axes]))
+
+    def _take_slot(self, nbytes: int) -> int:
+        nbytes = -(-nbytes // ALIGNMENT) * ALIGNMENT
+        free = self._free.setdefault(nbytes, [])
+        if free:
+            return free.pop()
+        self._top += nbytes
+        return self._top - nbytes
+
+    def _release(self, piece: Piece) -> None:
+        nbytes = self.length * self.inner * piece.dtype.itemsize
+        self._free[-(-nbytes // ALIGNMENT) * ALIGNMENT].append(piece.slot)
+
+    def _local(self, dtype: np.dtype[Any]) -> Piece:
+        slot = self._take_slot(self.length * self.inner * dtype.itemsize)
+        axes = tuple(range(self.axis, len(self.shape)))
+        return Piece(None, (), axes, dtype, slot)
+
+    # Calls
+
+    def _emit(self) -> None:
+        values = self.group.values
+        last_read = {arg: value for value in values for arg in value.args}
+        for value in values:
+            args = [self._operand(arg) for arg in value.args]
+            dying = [
+                self._pieces[arg]
+                for arg in dict.fromkeys(value.args)
+                if last_read[arg] is value and arg in self._pieces and self._pieces[arg].slot >= 0
+            ]
+            if value.op in REDUCTIONS:
+                self._reduce(value, args[0])
+            else:
+                # These write before they have read everything.
+                early = [] if value.op in ("where", "cast", "mask") else dying
+                for piece in early:
+                    self._release(piece)
+                dying = [piece for piece in dying if piece not in early]
+                outside = value in self.group.outputs
+                out = self._written(value) if outside else self._local(value.dtype)
+                self._pieces[value] = out
+                self.each += elementwise(value, args, out)
+            for piece in dying:
+                self._release(piece)
+
+    def _operand(self, arg: Value) -> Any:
+        if arg not in self._pieces:
+            if arg in self.group.values:
+                raise AssertionError("a member is read before it is computed")
+            return self._outside(arg)
+        return self._pieces[arg]
+
+    def _reduce(self, value: Value, x: Any) -> None:
+        ufunc_of = REDUCERS[value.op]
+        reduced = [
+            index for index, axes in enumerate(self._axes) if axes[0] in value.attributes["axes"]
+        ]
+        result = self._reduced_piece(value, reduced)
+        local = tuple([axis - self.axis for axis in reduced if axis >= self.axis])
+        if not any(axis <= self.axis for axis in reduced):
+            self.each.append(self._reduction(ufunc_of, x, local, result))
+            return
+        if not local:
+            self._start(value, ufunc_of)
+            self.each.append(ufunc(ufunc_of, result, x, out=result))
+            return
+        if value.size == 1:
+            partials = Value("scratch", (), {}, (len(self.starts),), value.dtype)
+            self.partials.append(partials)
+            out = Piece(whole(partials), (), (), value.dtype)
+            self.each.append(self._reduction(ufunc_of, x, local, out))
+            target = whole(value).squeezed()
+            self.last.append(Call(ufunc_of.reduce, (whole(partials), 0, None, target)))
+            return
+        self._start(value, ufunc_of)
+        slot = self._take_slot(self.length * self.inner * value.dtype.itemsize)
+        axes = tuple([axis for axis in range(self.axis, len(self.shape)) if axis not in reduced])
+        partial = Piece(None, (), axes, value.dtype, slot)
+        self.each.append(self._reduction(ufunc_of, x, local, partial))
+        self.each.append(ufunc(ufunc_of, result, partial, out=result))
+        self._release(partial)
+
+    def _reduced_piece(self, value: Value, reduced: list[int]) -> Piece:
+        """Return the piece of a reduction's result: it has the kept axes only."""
+        strides, step = [0] * len(self.shape), 1
+        for axis in reversed(range(len(self.shape))):
+            if axis not in reduced:
+                strides[axis] = step
+                step *= self.shape[axis]
+        kept = tuple([axis for axis in range(len(self.shape)) if axis not in reduced])
+        return Piece(whole(value), tuple(strides), kept, value.dtype)
+
+    def _start(self, value: Value, ufunc_of: np.ufunc) -> None:
+        start = identity(ufunc_of, value.dtype)
+        self.first.append(Call(Method("fill"), (whole(value), start)))
+
+    def _reduction(self, ufunc_of: np.ufunc, x: Any, local: tuple[int, ...], out: Piece) -> Call:
+        full = Full(x, tuple(range(self.axis, len(self.shape))))
+        axis: Any = local[0] if len(local) == 1 else local
+        return Call(ufunc_of.reduce, (full, axis, None, out))
+
+    # Arrays
+
+    def array(self, item: Any, buffer: Callable[[Value], Array], index: int) -> Any:
+        """Return what an argument is in the tile of an index."""
+        if isinstance(item, View):
+            return item.of(buffer(item.base))
+        if isinstance(item, Full):
+            axes = item.axes
+            array = self.array(item.operand, buffer, index)
+            return np.broadcast_to(array, self._extent(index, axes))
+        if not isinstance(item, Piece):
+            return item
+        if item.view is None:
+            shape = self._extent(index, item.axes)
+            bytes_ = buffer(self.scratch)
+            return np.ndarray(shape, item.dtype, bytes_, item.slot)
+        base = buffer(item.view.base)
+        if not item.axes:
+            return View(item.view.base, index, (), (), item.dtype).of(base)
+        start = self.starts[index]
+        offset = sum(i * s for i, s in zip(start, item.strides, strict=False))
+        axes = tuple([axis for axis in item.axes if axis >= self.axis])
+        shape = tuple(
+            [
+                size if item.strides[axis] else 1
+                for size, axis in zip(self._extent(index, axes), axes, strict=True)
+            ]
+        )
+        strides = tuple([item.strides[axis] for axis in axes])
+        return View(item.view.base, item.view.offset + offset, shape, strides, item.dtype).of(base)
+
+    def _extent(self, index: int, axes: Sequence[int]) -> Shape:
+        cut = min(self.length, self.shape[self.axis] - self.starts[index][self.axis])
+        return tuple([cut if axis == self.axis else self.shape[axis] for axis in axes])
+
+    def moves(self, item: Any) -> bool:
+        """Whether an argument is another array in each tile."""
+        if isinstance(item, Full):
+            return self.moves(item.operand)
+        return isinstance(item, Piece) and item.view is not None
+
+
+@attrs.frozen(eq=False)
+class Full:
+    """An operand of a reduction, repeated to the whole of its tile."""
+
+    operand: Any
+    axes: tuple[int, ...]
+
+
+def identity(ufunc_of: np.ufunc, dtype: np.dtype[Any]) -> Any:
+    """Return what a reduction starts from."""
+    if ufunc_of in (np.maximum, np.minimum):
+        if dtype.kind == "b":
+            return ufunc_of is np.minimum
+        if dtype.kind == "f":
+            return dtype.type(-np.inf if ufunc_of is np.maximum else np.inf)
+        limits = np.iinfo(dtype)
+        return limits.min if ufunc_of is np.maximum else limits.max
+    return dtype.type(ufunc_of.identity)
+
+
+def _cut(shape: Shape, elements: int) -> tuple[int, int]:
+    """Return the axis that is cut into tiles of about so many elements, and their length."""
+    axis = len(shape) - 1
+    inner = 1
+    while axis > 0 and inner * shape[axis] <= elements // 2:
+        inner *= shape[axis]
+        axis -= 1
+    length = max(1, min(shape[axis], elements // inner))
+    count = -(-shape[axis] // length)
+    return axis, -(-shape[axis] // count)
+
+
+class TileProgram:
+    """A tiled loop bound to buffers; calling it runs the loop.
+
+    Parameters
+    ----------
+    loop : TiledLoop
+        The loop.
+    buffer : callable
+        ``buffer(value)`` returns the memory of a base.
+    slots : sequence of Value
+        Bases among the loop's operands whose memory changes from run to run.
+    """
+
+    def __init__(
+        self, loop: TiledLoop, buffer: Callable[[Value], Array], slots: Sequence[Value]
+    ) -> None:
+        self.loop = loop
+        self.buffer = buffer
+        self.slots = slots
+        self.bound: dict[tuple[int, ...], list[tuple[Any, tuple[Any, ...]]]] = {}
+        self.held: list[Array] = []
+
+    def __call__(self) -> None:
+        """Run the loop."""
+        arrays = [self.buffer(slot) for slot in self.slots]
+        key = tuple([id(array) for array in arrays])
+        program = self.bound.get(key)
+        if program is None:
+            program = self._bind(key, arrays)
+        for function, args in program:
+            function(*args)
+
+    def _bind(self, key: tuple[int, ...], arrays: list[Array]) -> list[tuple[Any, tuple[Any, ...]]]:
+        if len(self.bound) >= KEPT_BINDINGS:
+            self.bound.clear()
+            self.held.clear()
+        self.held += arrays  # as long as they live, nothing else has their id
+        program = self.bound[key] = self._program()
+        return program
+
+    def _program(self) -> list[tuple[Any, tuple[Any, ...]]]:
+        loop = self.loop
+        resolve = self._resolve
+        program = [call.prepared(resolve) for call in loop.first]
+        tiles = range(len(loop.starts))
+        columns = []
+        for call in loop.each:
+            function, items = _by_position(call)
+            arguments = zip(*[self._column(item, tiles) for item in items], strict=True)
+            columns.append([(function, args) for args in arguments])
+        program += itertools.chain.from_iterable(zip(*columns, strict=True))
+        return program + [call.prepared(resolve) for call in loop.last]
+
+    def _resolve(self, item: Any) -> Any:
+        return item.of(self.buffer(item.base)) if isinstance(item, View) else item
+
+    def _column(self, item: Any, tiles: range) -> list[Any]:
+        loop = self.loop
+        if loop.moves(item):
+            return [loop.array(item, self.buffer, index) for index in tiles]
+        by_extent: dict[int, Any] = {}
+        column = []
+        for index in tiles:
+            cut = loop.shape[loop.axis] - loop.starts[index][loop.axis]
+            cut = min(cut, loop.length)
+            if cut not in by_extent:
+                by_extent[cut] = loop.array(item, self.buffer, index)
+            column.append(by_extent[cut])
+        return column
+
+
+KEPT_BINDINGS = 2
+"""Sets of arrays that a tiled loop stays bound to: results are given out in turn."""
+
+
+def _by_position(call: Call) -> tuple[Any, tuple[Any, ...]]:
+    """Return a call with positional arguments only."""
+    function = call.function
+    if isinstance(function, Method):
+        function = getattr(np.ndarray, function.name)
+    if call.keywords:
+        keyed = function
+        (name,) = call.keywords
+
+        def function(*args: Any) -> Any:
+            return keyed(*args[:-1], **{name: args[-1]})
+
+    return function, (*call.args, *call.keywords.values())
