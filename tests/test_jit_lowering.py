@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lowered_interpreter import interpret
+from naive_kernels import KERNELS
 from operation_samples import SAMPLES
 
 import mfcore as mf
@@ -50,7 +51,9 @@ def test_every_operation_and_its_gradients_agree_with_the_reference(sample, dtyp
     ordered = [arrays[nodes.index(n)] for n in graph.inputs]
     wrt = [nodes[i] for i in sample.differentiable]
     lowered, there, _ = lowered_gradients(graph, ordered, cost, wrt)
-    outputs, _, _ = interpret(lowered, inputs=ordered, rng=np.random.default_rng(3))
+    outputs, _, _ = interpret(
+        lowered, inputs=ordered, rng=np.random.default_rng(3), kernels=KERNELS
+    )
     tolerance = 1e-12 if dtype == np.float64 else 2e-5
     np.testing.assert_allclose(outputs[0], run[cost], rtol=tolerance, atol=tolerance)
     assert outputs[0].dtype == run[cost].dtype

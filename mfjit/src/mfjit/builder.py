@@ -434,11 +434,11 @@ class Builder:
         return self._new("random", (), attributes, tuple(shape), np.dtype(dtype))
 
     def kernel(
-        self, name: str, args: Sequence[Value], shape: Shape, dtype: DTypeLike, **attributes: Any
+        self, name: str, args: Sequence[Value], shape: Sequence[int], **attributes: Any
     ) -> Value:
-        """Emit a kernel that engines have code of their own for."""
+        """Emit a kernel that engines have code of their own for, in the dtype of its arguments."""
         named = {"name": name, **attributes}
-        return self._new("kernel", tuple(args), named, tuple(shape), np.dtype(dtype))
+        return self._new("kernel", tuple(args), named, tuple(shape), args[0].dtype)
 
     def call(self, args: Sequence[Value], shape: Shape, dtype: DTypeLike, **how: Any) -> Value:
         """Emit the call of a Python function."""

@@ -35,7 +35,12 @@ views (``VIEWS``)
 ``random`` (``index``, ``distribution``: ``"random"`` or ``"standard_normal"``)
     Numbers drawn from the run's generator, in the order of ``index``.
 ``kernel`` (``name``, and what that kernel takes)
-    Convolutions and pooling: engines have code of their own for each.
+    Convolutions and pooling of images ``(n, c, h, w)``: engines have code of their own for each.
+    ``conv2d(x, W)``, ``conv2d_input_gradient(grad, W)``, ``conv2d_weight_gradient(x, grad)``
+    take ``stride`` and ``pads`` (zeros above and at the left; below and at the right there are
+    as many as the result's shape needs); ``max_pool2d(x)`` and ``max_pool2d_gradient(grad, x,
+    pooled)`` also ``size``, and what pads them is never the largest. All arguments and the
+    result have one float dtype.
 ``call`` (``function``, ``arguments``), ``item`` (``index``)
     A Python function called as it is; only the numpy engine does it. ``arguments`` are its
     positional and named arguments, with a ``Slot`` in the place of each array (see

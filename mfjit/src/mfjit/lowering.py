@@ -101,16 +101,15 @@ class GraphReader:
         given = self._arguments(node, spec)
         self._given[position] = given
         rule = PRIMITIVES.get(node.qualified_name())
+        value: Any
         try:
             if rule is not None:
-                inputs = self._inputs(spec, given)
                 hyperparameters = {name: given[name] for name in spec.hyperparameters}
-                return self._primitive(rule, inputs, hyperparameters)
-            result = spec.call_forward(given)
-            if spec.saves:
-                value, given["saved"] = result
+                value = self._primitive(rule, self._inputs(spec, given), hyperparameters)
+            elif spec.saves:
+                value, given["saved"] = spec.call_forward(given)
             else:
-                value = result
+                value = spec.call_forward(given)
         except Exception as error:
             value = self._call_forward(position, node, spec, error)
         value = self._as_traced(value)
