@@ -70,7 +70,7 @@ def max_pool2d_gradient(value, grad, x, pooled):
     for (i, j), (rows, columns) in places:
         part = source[:, :, rows, columns]
         hit = ~(part < pooled[:, :, i, j, None, None]) & real[:, :, rows, columns]
-        flat = hit.reshape(*hit.shape[:2], -1)
+        flat = hit.reshape(*hit.shape[:2], hit.shape[2] * hit.shape[3])
         first = (np.cumsum(flat, axis=2) == 1) & flat
         out[:, :, rows, columns] += first.reshape(hit.shape) * grad[:, :, i, j, None, None]
     return inside(out, pads, image)

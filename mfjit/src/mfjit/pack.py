@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mfcore import Engine, hookimpl
+from mfjit.engines import AutoEngine, NumbaEngine, NumpyEngine
 
 
 @hookimpl
 def mf_engines() -> Iterable[type[Engine]]:
     """All engines of the pack."""
-    return []
+    return [NumpyEngine, NumbaEngine, AutoEngine]

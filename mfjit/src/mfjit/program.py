@@ -51,7 +51,10 @@ class Bound(Protocol):
 class Executable(Protocol):
     """A lowered program, ready to run."""
 
-    memory: int
+    @property
+    def memory(self) -> int:
+        """Bytes of all buffers, known before running."""
+        ...
 
     def bind(self, parameters: list[Array], states: list[Array]) -> Bound:
         """Return what runs on these arrays, which it may overwrite."""
