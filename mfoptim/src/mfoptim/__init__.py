@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from mfoptim.adam import AdaGrad, Adam, RMSProp
-from mfoptim.callbacks import Callback, EarlyStopping, StopTraining
-from mfoptim.errors import FitError, HyperparameterError, MissingPackageError
-from mfoptim.fit import fit
-from mfoptim.history import History, Stopped
-from mfoptim.schedule import CosineDecay, ExponentialDecay, StepDecay, Warmup
-from mfoptim.sgd import SGD, sgd_update
+from typing import TYPE_CHECKING
+
+from mfcore.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mfoptim.adam import AdaGrad, Adam, RMSProp
+    from mfoptim.callbacks import Callback, EarlyStopping, StopTraining
+    from mfoptim.errors import FitError, HyperparameterError, MissingPackageError
+    from mfoptim.fit import fit
+    from mfoptim.history import History, Stopped
+    from mfoptim.schedule import CosineDecay, ExponentialDecay, StepDecay, Warmup
+    from mfoptim.sgd import SGD, sgd_update
 
 __version__ = "0.1.0"
 
@@ -35,3 +40,16 @@ __all__ = [
     "fit",
     "sgd_update",
 ]
+
+lazy_names(
+    __name__,
+    {
+        "mfoptim.adam": ["AdaGrad", "Adam", "RMSProp"],
+        "mfoptim.callbacks": ["Callback", "EarlyStopping", "StopTraining"],
+        "mfoptim.errors": ["FitError", "HyperparameterError", "MissingPackageError"],
+        "mfoptim.fit": ["fit"],
+        "mfoptim.history": ["History", "Stopped"],
+        "mfoptim.schedule": ["CosineDecay", "ExponentialDecay", "StepDecay", "Warmup"],
+        "mfoptim.sgd": ["SGD", "sgd_update"],
+    },
+)
