@@ -1,0 +1,278 @@
+"""Programs compiled by numba: a step, or a whole epoch of steps, as one call of machine code."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mfjit import cache
+from mfjit.ir import Lowered, Value
+from mfjit.layout import contiguous_strides
+from mfjit.numba_code import Code, generate
+from mfjit.numba_moves import BAD_CLASS
+from mfjit.numba_storage import SLOTS
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+OPTIONS = {"error_model": "numpy", "boundscheck": False, "nogil": True}
+"""For ``numba.njit``; no fast mathematics: NaN, infinities and rounding are as in NumPy."""
+
+ENTRY_SECONDS = 0.2
+"""How long compiled code runs before it returns to Python, where Ctrl-C is heard."""
+
+_STEPS, _GATHER, _STOP, _ROWS, _SETTINGS, _LOSSES, _ARENA = range(len(SLOTS))
+
+
+class NumbaExecutable:
+    """A lowered program, compiled.
+
+    Parameters
+    ----------
+    lowered : Lowered
+        The program.
+    watch : bool, optional
+        Accepted as by other engines; compiled code shows no steps to watch.
+
+    Raises
+    ------
+    CannotCompile
+        If the program holds an instruction that there is no code for.
+    """
+
+    def __init__(self, lowered: Lowered, *, watch: bool = False) -> None:
+        self.lowered = lowered
+        self.watch = watch
+        self.code: Code = generate(lowered, threads=_threads())
+        self.run: Any = cache.load(self.code.text, OPTIONS)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of all buffers of a bound program."""
+        storage = self.code.storage
+        return storage.arena + sum(value.nbytes for value in storage.direct)
+
+    def bind(self, parameters: list[Array], states: list[Array]) -> NumbaBound:
+        """Return the program with parameters and states of its own, overwritten in place."""
+        return NumbaBound(self, parameters, states)
+
+    def explain(self) -> str:
+        """Return the program as readable text."""
+        return self.code.text
+
+
+class NumbaBound:
+    """A compiled program and the memory that it runs in."""
+
+    def __init__(
+        self, executable: NumbaExecutable, parameters: list[Array], states: list[Array]
+    ) -> None:
+        self.executable = executable
+        code, lowered = executable.code, executable.lowered
+        storage = code.storage
+        self._run = executable.run
+        self.parameters, self.states = parameters, states
+        self._table = np.zeros(storage.slots, np.int64)
+        self._arena = _aligned(storage.arena)
+        self._settings = np.zeros(max(1, len(lowered.settings)))
+        self._losses = np.zeros(1)
+        self._kept: list[Any] = []
+        self._draws = code.draws
+        for value in storage.external:
+            self._table[storage.slot(value)] = self._array(value).ctypes.data
+        for value, offset in storage.leaves.items():
+            if value.op == "constant":
+                self._in_arena(value, offset)[...] = value.attributes["value"]
+        self._table[_ARENA] = self._arena.ctypes.data
+        self._direct = [(storage.slot(value), value) for value in storage.direct]
+        self._scratch: list[Array] = []
+        self._outputs = [self._view(value) for value in lowered.outputs]
+        self._scalars = all(
+            isinstance(view, np.ndarray) and not view.shape for view in self._outputs
+        )
+        self._prepare_step()
+
+    def _prepare_step(self) -> None:
+        self._table[_STEPS] = 1
+        self._table[_GATHER] = 0
+        self._table[_STOP] = 0
+        self._table[_SETTINGS] = self._settings.ctypes.data
+        self._table[_LOSSES] = self._losses.ctypes.data
+
+    def _array(self, value: Value) -> Array:
+        if value.op == "constant":
+            array = np.ascontiguousarray(value.attributes["value"])
+            self._kept.append(array)
+            return array
+        arrays = self.parameters if value.op == "parameter" else self.states
+        array = arrays[value.attributes["index"]]
+        if not (array.flags.c_contiguous and array.flags.writeable and array.dtype == value.dtype):
+            raise ValueError(f"{value.op} {value.attributes['index']} cannot be updated in place")
+        return array
+
+    def _in_arena(self, value: Value, offset: int) -> Array:
+        return np.ndarray(value.shape, value.dtype, self._arena, offset)
+
+    def _view(self, value: Value) -> Any:
+        """Return where an output is read after a run: a view, or a function of fresh arrays."""
+        storage = self.executable.code.storage
+        layout = storage.layouts[value]
+        base = layout.base
+        item = value.dtype.itemsize
+        if value in storage.copied:
+            return self._in_arena(value, storage.copied[value])
+        place = storage.plan.places.get(base)
+        start = layout.offset * item + (place.offset if place is not None else 0)
+        strides = tuple(stride * item for stride in layout.strides)
+        owner: Any = self._arena
+        leaf = base if place is None else place.leaf
+        if leaf is not None and leaf in storage.leaves:
+            start += storage.leaves[leaf]
+        elif leaf is not None and leaf in storage.external:
+            owner = self._array(leaf)
+        elif leaf is not None:
+            index = storage.direct.index(leaf)
+            whole = leaf is value and strides == tuple(
+                stride * item for stride in contiguous_strides(value.shape)
+            )
+            return (index, value.shape, start, strides, whole)
+        return np.ndarray(value.shape, value.dtype, owner, start, strides)
+
+    def step(self, inputs: list[Array], settings: list[float], rng: Any = None) -> list[Any]:
+        """Run once; update parameters and states in place; return fresh outputs.
+
+        Raises
+        ------
+        ValueError, IndexError
+            If a class or an index is out of range; then nothing has been updated.
+        """
+        if settings:
+            self._settings[:] = settings
+        if self._direct:
+            fresh = [np.empty(value.shape, value.dtype) for _, value in self._direct]
+            for (slot, _), array in zip(self._direct, fresh):
+                self._table[slot] = array.ctypes.data
+        else:
+            fresh = None
+        arguments = (*inputs, self._table, rng) if self._draws else (*inputs, self._table)
+        try:
+            done = self._run(*arguments)
+        except TypeError:
+            done = self._run(*self._converted(inputs), *arguments[len(inputs) :])
+        if done < 1:
+            raise _failure(done)
+        if fresh is None:
+            if self._scalars:
+                return [view[()] for view in self._outputs]
+            return [view.copy()[()] for view in self._outputs]
+        return [_read(view, fresh) for view in self._outputs]
+
+    def _converted(self, inputs: list[Array]) -> list[Array]:
+        leaves = self.executable.lowered.inputs
+        return [np.array(x, leaf.dtype, order="C") for x, leaf in zip(inputs, leaves, strict=True)]
+
+    def epoch(
+        self,
+        arrays: list[Array],
+        rows: Array,
+        settings: Array,
+        rng: Any = None,
+        stop_when_not_finite: bool = False,
+    ) -> Array:
+        """Run a step for each row of ``rows``, on those rows of the arrays; return the losses.
+
+        Parameters
+        ----------
+        arrays : list of numpy.ndarray
+            What the inputs' rows are taken from.
+        rows : (steps, n) int array
+            Which rows each step takes.
+        settings : (steps, k) float array
+            The settings of each step.
+        rng : numpy.random.Generator, optional
+            For programs that draw.
+        stop_when_not_finite : bool, optional
+            Whether to end after a step whose loss is not finite.
+
+        Raises
+        ------
+        ValueError, IndexError
+            If a class or an index is out of range; the steps before have been done.
+        """
+        if not self.executable.code.has_loss:
+            raise ValueError("the program's first output is no number: it has no loss to report")
+        leaves = self.executable.lowered.inputs
+        rows = np.ascontiguousarray(rows, np.int64)
+        settings = np.ascontiguousarray(settings, np.float64)
+        steps = len(rows)
+        losses = np.empty(steps)
+        arrays = [
+            np.ascontiguousarray(x, leaf.dtype) for x, leaf in zip(arrays, leaves, strict=True)
+        ]
+        if rows.size and arrays:
+            _check_rows(rows, arrays)
+        for slot, value in self._direct:
+            self._scratch.append(np.empty(value.shape, value.dtype))
+            self._table[slot] = self._scratch[-1].ctypes.data
+        table = self._table
+        table[_GATHER] = 1
+        table[_STOP] = stop_when_not_finite
+        arguments = (*arrays, table, rng) if self._draws else (*arrays, table)
+        done, chunk = 0, 1
+        try:
+            while done < steps:
+                chunk = min(chunk, steps - done)
+                table[_STEPS] = chunk
+                table[_ROWS] = rows.ctypes.data + done * rows.strides[0]
+                table[_SETTINGS] = settings.ctypes.data + done * settings.strides[0]
+                table[_LOSSES] = losses.ctypes.data + done * 8
+                begin = time.perf_counter()
+                ran = self._run(*arguments)
+                if ran < 1:
+                    raise _failure(ran)
+                done += ran
+                if ran < chunk or (stop_when_not_finite and not np.isfinite(losses[done - 1])):
+                    break
+                spent = time.perf_counter() - begin
+                chunk = max(1, min(8 * chunk, int(chunk * ENTRY_SECONDS / max(spent, 1e-9))))
+        finally:
+            self._scratch.clear()
+            self._prepare_step()
+        return losses[:done]
+
+
+def _read(view: Any, fresh: list[Array]) -> Any:
+    if isinstance(view, np.ndarray):
+        return view.copy()[()]
+    index, shape, start, strides, whole = view
+    array = fresh[index]
+    if whole:
+        return array
+    return np.ndarray(shape, array.dtype, array, start, strides).copy()[()]
+
+
+def _failure(code: int) -> Exception:
+    if -code == BAD_CLASS:
+        return ValueError("a class is no whole number in the range that one_hot was given")
+    return IndexError("an index is out of range")
+
+
+def _check_rows(rows: Array, arrays: list[Array]) -> None:
+    least, most = int(rows.min()), int(rows.max())
+    if least < 0 or any(most >= len(array) for array in arrays):
+        raise IndexError(f"rows {least} .. {most} of arrays with {[len(a) for a in arrays]} rows")
+
+
+def _aligned(nbytes: int) -> Array:
+    """Return bytes that start at a multiple of a cache line."""
+    raw = np.zeros(nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + nbytes]
+
+
+def _threads() -> int:
+    from numba.core import config
+
+    return min(int(config.NUMBA_NUM_THREADS), os.cpu_count() or 1)
