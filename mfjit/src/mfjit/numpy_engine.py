@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import isfinite
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from mfjit.numpy_rewrites import NUMPY_ELEMENTWISE, for_numpy
 from mfjit.numpy_schedule import is_tiled, schedule
 from mfjit.operands import Array, View, aligned, view_of, whole
 from mfjit.tiling import TiledLoop, TileProgram
+
+Prepared: TypeAlias = tuple[Any, tuple[Any, ...]]
+"""A function and its arguments."""
 
 DIRECT_BYTES = 1 << 15
 """Inputs from this size on are read where they lie; smaller ones are copied first, which costs
@@ -156,12 +159,14 @@ class NumpyBound:
         ]
         self._gathered: dict[Value, Array] = {}
         self._pools = {value: Pool(value.nbytes) for value in executable.apart}
-        self._calls: list[tuple[Any, tuple[Any, ...]]] = []
-        self._of_slot: dict[Value, list[tuple[int, Call]]] = {
+        self._calls: list[Prepared] = []
+        self._updates: list[Prepared] = []
+        self._of_slot: dict[Value, list[tuple[list[Prepared], int, Call]]] = {
             value: [] for value in [*lowered.inputs, *executable.apart] if value not in small
         }
         self._starts = self._bind_steps()
-        self._updates = [call.prepared(self._resolve) for call in executable.updates]
+        for call in executable.updates:
+            self._prepare(call, self._updates)
         self._outputs = [self._output(value) for value in lowered.outputs]
 
     # Buffers
@@ -236,16 +241,19 @@ class NumpyBound:
                 self._calls.append((TileProgram(step, self._buffer, slots), ()))
                 continue
             for call in step:
-                for slot in self._slots(view.base for view in call.views()):
-                    self._of_slot[slot].append((len(self._calls), call))
-                self._calls.append(call.prepared(self._resolve))
+                self._prepare(call, self._calls)
         return starts
+
+    def _prepare(self, call: Call, calls: list[Prepared]) -> None:
+        for slot in self._slots(view.base for view in call.views()):
+            self._of_slot[slot].append((calls, len(calls), call))
+        calls.append(call.prepared(self._resolve))
 
     def _fill(self, slot: Value, array: Array) -> None:
         if self._memory[slot] is not array:
             self._memory[slot] = array
-            for index, call in self._of_slot[slot]:
-                self._calls[index] = call.prepared(self._resolve)
+            for calls, index, call in self._of_slot[slot]:
+                calls[index] = call.prepared(self._resolve)
 
     def _output(self, value: Value) -> Callable[[], Any]:
         view = view_of(value, self.executable.layouts)

@@ -57,7 +57,7 @@ def group_flops(group: Group) -> int:
 
 def group_bytes(executable: NumpyExecutable, group: Group) -> int:
     """Return the bytes that a step has to read and write."""
-    read = {}
+    read: dict[Value, int] = {}
     for value in group.reads:
         base = executable.layouts[value].base
         read[base] = max(read.get(base, 0), min(value.nbytes, base.nbytes))
@@ -79,7 +79,7 @@ def title(group: Group, names: dict[Value, str]) -> str:
 
 
 def _names(executable: NumpyExecutable) -> dict[Value, str]:
-    names: dict[Value, str] = {}
+    names = {leaf: f"{leaf.op}{leaf.attributes['index']}" for leaf, _ in executable.given.updates}
     for index, value in enumerate(executable.lowered.values):
         if value.op == "literal":
             names[value] = repr(value.attributes["value"])
