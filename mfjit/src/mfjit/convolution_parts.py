@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import carray, njit
 
 from mfjit.convolution_tiles import (
@@ -18,7 +19,7 @@ from mfjit.convolution_tiles import (
     PLACES,
     REGISTER_BYTES,
     VECTORS,
-    copy_row,
+    copy_rows,
     narrow_product_tile,
     product_tile,
     row_sum,
@@ -36,40 +37,56 @@ def _lay_out(
 ) -> None:  # fmt: skip
     """Write the shifted copies of an image, whose elements are ``spread`` apart with zeros between.
 
-    They are ordered by channel, column of the window, row.
+    They are ordered by channel, column of the window, row. The rows of a window are one shift
+    apart where the stride is 1, else each has copies of its own. Only one of ``stride`` and
+    ``spread`` may differ from 1.
     """
     channels, h, w = size
     kh, kw = kernel
     rows, width = count
-    lines = rows + kh - 1 if stride[0] == 1 else rows * kh
-    plain = stride[1] == 1 and spread[1] == 1
+    groups, lines = (1, rows + kh - 1) if stride[0] == 1 else (kh, rows)
+    apart = spread[0] != 1 or spread[1] != 1
+    if apart:
+        for at in range(to, to + channels * kw * lines * width):
+            planes[at] = 0
     for channel in range(channels):
         image = start + channel * h * w
         for j in range(kw):
             left = j - padding[1]
+            if apart:
+                for y in range(h):
+                    line = y * spread[0] + padding[0]
+                    if 0 <= line < lines:
+                        for x_column in range(w):
+                            t = x_column * spread[1] - left
+                            if 0 <= t < width:
+                                planes[to + line * width + t] = x[image + y * w + x_column]
+                to += lines * width
+                continue
             first = min(max(-left, 0), width)
             stop = max(min(width, w - left), first)
-            for line in range(lines):
-                y = line - padding[0]
-                if stride[0] != 1:
-                    y = line % rows * stride[0] + line // rows - padding[0]
-                if y < 0 or y > (h - 1) * spread[0] or y % spread[0] != 0:
-                    for t in range(width):
-                        planes[to + t] = 0
-                elif plain:
-                    for t in range(first):
-                        planes[to + t] = 0
-                    source = image + y // spread[0] * w + left + first
-                    copy_row(x, source, planes, to + first, stop - first)
-                    for t in range(stop, width):
-                        planes[to + t] = 0
+            for i in range(groups):
+                top = i - padding[0]
+                before = min(max((stride[0] - 1 - top) // stride[0], 0), lines)
+                after = max(min((h - 1 - top) // stride[0] + 1, lines), before)
+                for at in range(to, to + before * width):
+                    planes[at] = 0
+                for at in range(to + after * width, to + lines * width):
+                    planes[at] = 0
+                source = image + (top + before * stride[0]) * w + left
+                if stride[1] == 1:
+                    copy_rows(
+                        x, source, stride[0] * w, planes, to + before * width, width,
+                        after - before, first, stop,
+                    )  # fmt: skip
                 else:
-                    source = image + y // spread[0] * w
-                    for t in range(width):
-                        at = t * stride[1] + left
-                        inside = at >= 0 and at <= (w - 1) * spread[1] and at % spread[1] == 0
-                        planes[to + t] = x[source + at // spread[1]] if inside else 0
-                to += width
+                    for line in range(before, after):
+                        for t in range(width):
+                            at = t * stride[1]
+                            inside = 0 <= at + left < w
+                            planes[to + line * width + t] = x[source + at] if inside else 0
+                        source += stride[0] * w
+                to += lines * width
 
 
 @njit(error_model="numpy")  # type: ignore[untyped-decorator]
@@ -89,13 +106,13 @@ def _multiply(
             if rest > wide - narrow:
                 product_tile(
                     planes, p, planes, weights, out, to, positions, outer, outer_step, inner,
-                    inner_step, channels - first, rest, rectify,
+                    inner_step, channels - first, rest, rectify != 0,
                 )  # fmt: skip
                 p += wide
             else:
                 narrow_product_tile(
                     planes, p, planes, weights, out, to, positions, outer, outer_step, inner,
-                    inner_step, channels - first, rest, rectify,
+                    inner_step, channels - first, rest, rectify != 0,
                 )  # fmt: skip
                 p += narrow
 
@@ -113,6 +130,7 @@ def conv2d(
     x, W = carray(x_at, n * c * h * w), carray(W_at, (o, c, kh, kw))
     b, out = carray(b_at, o), carray(out_at, n * o * positions)
     own = carray(workspace_at, (threads, room))[thread]
+    one = np.intp(1)  # of the same type in all calls, so that what is called is compiled once
     inner_step = columns if stride[0] == 1 else positions
     outer_step = (rows + kh - 1) * columns if stride[0] == 1 else kh * positions
     packed = c * kw * outer_step
@@ -126,12 +144,12 @@ def conv2d(
                     own[to] = W[m, channel, i, j] if m < o else 0
     for image in range(thread * n // threads, (thread + 1) * n // threads):
         _lay_out(
-            x, image * c * h * w, (c, h, w), own, 0, (kh, kw), (rows, columns), stride, padding,
-            (1, 1),
+            x, image * c * h * w, (c, h, w), own, one - one, (kh, kw), (rows, columns), stride, padding,
+            (one, one),
         )  # fmt: skip
         _multiply(
             own, packed, o, places, c * kw, outer_step, kh, inner_step, out,
-            image * o * positions, positions, rectify != 0,
+            image * o * positions, positions, rectify,
         )  # fmt: skip
 
 
@@ -147,6 +165,7 @@ def conv2d_input_gradient(
     grad, W = carray(grad_at, n * o * rows * columns), carray(W_at, (o, c, kh, kw))
     out = carray(out_at, n * c * h * w)
     own = carray(workspace_at, (threads, room))[thread]
+    one = np.intp(1)
     places, outer_step = o * kh * kw, (h + kh - 1) * w
     packed = o * kw * outer_step
     for m in range(-(-c // CHANNELS) * CHANNELS):
@@ -159,12 +178,13 @@ def conv2d_input_gradient(
                     own[to] = W[channel, m, kh - 1 - i, kw - 1 - j] if m < c else 0
     for image in range(thread * n // threads, (thread + 1) * n // threads):
         _lay_out(
-            grad, image * o * rows * columns, (o, rows, columns), own, 0, (kh, kw), (h, w), (1, 1),
+            grad, image * o * rows * columns, (o, rows, columns), own, one - one, (kh, kw), (h, w), (one, one),
             (kh - 1 - padding[0], kw - 1 - padding[1]), stride,
         )  # fmt: skip
         _multiply(
-            own, packed, c, places, o * kw, outer_step, kh, w, out, image * c * h * w, h * w, False
-        )
+            own, packed, c, places, o * kw, outer_step, kh, w, out, image * c * h * w, h * w,
+            one - one,
+        )  # fmt: skip
 
 
 @part
@@ -198,6 +218,7 @@ def conv2d_weight_gradient(
                     total += workspace[other, at + lines * CHANNELS]
                 bias[m] = total
         return
+    one = np.intp(1)  # of the same type in all calls, so that what is called is compiled once
     inner_step = columns if stride[0] == 1 else positions
     outer_step = (rows + kh - 1) * columns if stride[0] == 1 else kh * positions
     planes = c * kw * outer_step
@@ -211,7 +232,7 @@ def conv2d_weight_gradient(
         for image in range(images):
             _lay_out(
                 x, (start + image) * c * h * w, (c, h, w), own, sums + image * planes, (kh, kw),
-                (rows, columns), stride, padding, (1, 1),
+                (rows, columns), stride, padding, (one, one),
             )  # fmt: skip
         for first in range(0, o, CHANNELS):
             to = first // CHANNELS * step

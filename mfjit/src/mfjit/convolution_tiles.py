@@ -272,23 +272,35 @@ def weight_tile(  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def copy_row(typing, source, source_at, target, target_at, count):  # type: ignore[no-untyped-def]
-    """Copy ``count`` elements; rows are too short for the loops that a compiler makes."""
-    signature = types.void(source, types.intp, target, types.intp, types.intp)
+def copy_rows(  # type: ignore[no-untyped-def]
+    typing, source, source_at, source_step, target, target_at, width, rows, first, stop
+):
+    """Copy rows of ``width`` elements from ``first`` to ``stop``, with zeros before and behind.
+
+    Rows are too short for the loops that a compiler makes of such copies.
+    """
+    signature = types.void(source, types.intp, types.intp, target, *[types.intp] * 5)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         code = _Vectors(context, builder, sig.args[0].dtype)
         source = code.pointer(sig.args[0], args[0], args[1])
-        target = code.pointer(sig.args[2], args[2], args[3])
+        target = code.pointer(sig.args[3], args[3], args[4])
+        source_step, width, rows, first, stop = args[2], *args[5:]
         step = index(code.lanes)
-        with cgutils.for_range(builder, builder.sdiv(args[4], step), intp=index) as i:
-            start = builder.mul(i.index, step)
-            code.store(code.load(code.ahead(source, start)), code.ahead(target, start))
-        rest = builder.srem(args[4], step)
-        full = builder.sub(args[4], rest)
-        mask = code.mask(rest)
-        value = code.load_masked(code.ahead(source, full), mask)
-        code.store_masked(value, code.ahead(target, full), mask)
+        vectors = builder.sdiv(builder.add(width, index(code.lanes - 1)), step)
+        with cgutils.for_range(builder, vectors, intp=index) as v:
+            start = builder.mul(v.index, step)
+            written = code.mask(builder.sub(width, start))
+            read = builder.and_(
+                code.mask(builder.sub(stop, start)),
+                builder.not_(code.mask(builder.sub(first, start))),
+            )
+            from_, to = code.ahead(source, start), code.ahead(target, start)
+            with cgutils.for_range(builder, rows, intp=index) as row:
+                value = code.load_masked(
+                    code.ahead(from_, builder.mul(row.index, source_step)), read
+                )
+                code.store_masked(value, code.ahead(to, builder.mul(row.index, width)), written)
         return context.get_dummy_value()
 
     return signature, generate
