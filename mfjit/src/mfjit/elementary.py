@@ -9,6 +9,9 @@ Every result is within 2 units in the last place of the exact one, over the whol
 arguments, subnormal results included; NaN, infinities and zeros are as NumPy has them.
 The same argument gives the same bits wherever it stands in an array. Nothing is signalled,
 and the `fastmath` of the calling function does not reach into them.
+
+numba's disk cache finds functions that call these as globals. It compiles a function anew that
+holds one in a closure, whose pickle is another one in each process.
 """
 
 from __future__ import annotations
@@ -61,16 +64,18 @@ def _scale(x: Number, n: Number) -> Number:
     return x * power_of_two(half_bits) * power_of_two(other_half_bits)
 
 
-def _exp_of_rest(x: Number) -> tuple[Number, Number, Integer]:
-    """Find ``exp(r)``, and n as float and as bits."""
+def _exp_of_rest(x: Number) -> tuple[Number, Number, Number, Integer]:
+    """Find ``exp(r)`` and its error, and n as float and as bits."""
     constants = x.constants
     n, n_bits = nearest_integer(x * constants.reciprocal_ln_2[0])
     r = multiply_add(n, -constants.ln_2[1], multiply_add(n, -constants.ln_2[0], x))
-    return 1.0 + multiply_add(r * r, polynomial(r, constants.exponential), r), n, n_bits
+    rest = multiply_add(r * r, polynomial(r, constants.exponential), r)
+    result, error = fast_two_sum(x.constant(1.0), rest)
+    return result, error, n, n_bits
 
 
 def _exp(x: Number) -> Number:
-    result, n, _ = _exp_of_rest(_clamp(x, x.constants.exp_range))
+    result, _, n, _ = _exp_of_rest(_clamp(x, x.constants.exp_range))
     return _scale(result, n)
 
 
@@ -109,18 +114,19 @@ def _tanh(x: Number) -> Number:
     square = size * size
     near = multiply_add(size * square, polynomial(square, constants.tanh_near), size)
     clamped = select(size > constants.tanh_end, x.constant(constants.tanh_end), size)
-    exponential, _, n_bits = _exp_of_rest(clamped + clamped)
+    exponential, _, _, n_bits = _exp_of_rest(clamped + clamped)
     far = 1.0 - 2.0 / multiply_add(exponential, power_of_two(n_bits), 1.0)
     return select(size < 0.625, near, far).with_sign_of(x)
 
 
 def _sigmoid(x: Number) -> Number:
     """``1 / (1 + exp(-max(x, smallest)))``, and a first-order correction."""
-    growth, _, n_bits = _exp_of_rest(-_clamp(x, x.constants.sigmoid_range))
+    result, low, _, n_bits = _exp_of_rest(-_clamp(x, x.constants.sigmoid_range))
     # The greatest n is one more than an exponent.
-    exponential = growth * 2.0 * power_of_two(n_bits - 1)
-    divisor, error = two_sum(exponential, x.constant(1.0))
+    power = power_of_two(n_bits - 1)
+    divisor, error = two_sum(result * 2.0 * power, x.constant(1.0))
     y = 1.0 / divisor
+    error = multiply_add(low * 2.0, power, error)
     return multiply_add(-(y * error), y, y)
 
 
@@ -137,7 +143,7 @@ def _half_exp(x: Number) -> Number:
     """Half of ``exp(x)``, for x that is not negative; it is infinite only where this is."""
     # The greatest power of two that is then taken is the one that is infinite.
     end = x.constants.exp_range[1] + 1.0
-    result, _, n_bits = _exp_of_rest(select(x > end, x.constant(end), x))
+    result, _, _, n_bits = _exp_of_rest(select(x > end, x.constant(end), x))
     return result * 2.0 * power_of_two(n_bits - 2)
 
 
@@ -354,7 +360,7 @@ def _erf(x: Number) -> Number:
     square = size * size
     near = multiply_add(size, polynomial(square, constants.erf_near), size)
     clamped = select(size > constants.erf_end, x.constant(constants.erf_end), size)
-    complement, _, n_bits = _exp_of_rest(polynomial(clamped - 1.0, constants.erf_far))
+    complement, _, _, n_bits = _exp_of_rest(polynomial(clamped - 1.0, constants.erf_far))
     far = 1.0 - complement * power_of_two(n_bits)
     return select(size < 1.0, near, far).with_sign_of(x)
 
