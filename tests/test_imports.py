@@ -140,10 +140,10 @@ def test_importing_loads_no_pack_scans_nothing_and_makes_no_registry(fresh_pytho
 
 
 SCANS = """
-import importlib.metadata as metadata
+import mfcore.installed as installed
 def scanned(*args, **kwargs):
     raise AssertionError("scanned")
-metadata.entry_points = scanned
+installed.entry_points = scanned
 import mfcore as mf
 import mfops_basic, mfops_nn
 x = mf.Input("x")

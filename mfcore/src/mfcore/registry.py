@@ -7,7 +7,6 @@ loaded is quarantined, whole, and everything else works.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import threading
@@ -16,10 +15,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from mfcore import installed
 from mfcore.errors import (
     AmbiguousNameError,
     DefinitionError,
@@ -39,11 +40,10 @@ from mfcore.plugins import (
 from mfcore.versions import version_in_range
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     import pluggy
 
     from mfcore.engine import Engine
+    from mfcore.installed import EntryPoint
     from mfcore.node import Node
 
 GROUP = "mfcore"
@@ -137,7 +137,7 @@ class Registry:
         self.plugins: pluggy.PluginManager = new_plugin_manager()
         self._disabled = {_normal(name) for name in disabled if name.strip()}
         self._autoload = autoload
-        self._entry_points = entry_points or _installed
+        self._entry_points = entry_points or partial(installed.entry_points, GROUP)
         self._packs: dict[str, Pack] = {}
         self._scanned = False
         self._loading: set[str] = set()
@@ -389,7 +389,8 @@ class Registry:
     def _find(self, kind: str, name: str) -> Any:
         qualifier, _, short = name.rpartition(".")
         if qualifier:
-            self._scan()
+            if qualifier not in self._packs:
+                self._scan()
             pack = self._packs.get(qualifier)
             if pack is not None and pack.status == "found":
                 with self._lock:
@@ -410,6 +411,8 @@ class Registry:
         return found[0].provides[kind][name]
 
     def _unknown(self, kind: str, name: str, pack: Pack | None) -> UnknownNameError:
+        import difflib
+
         names = list(self.all(kind))
         names += [qualified.rpartition(".")[2] for qualified in names]
         close = difflib.get_close_matches(name, names, n=3)
@@ -478,12 +481,6 @@ def _check_provided(kind: str, cls: Any, name: str) -> None:
         what = "a class with a class attribute `name`"
     if not right:
         raise DefinitionError(f"pack {name}: {KINDS[kind]} returned {cls!r}, which is not {what}")
-
-
-def _installed() -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points
-
-    return entry_points(group=GROUP)
 
 
 def _normal(name: str) -> str:
