@@ -218,6 +218,17 @@ def test_exact_values(name, char, x, expected):
 
 
 @each_dtype
+@pytest.mark.parametrize("name", ["sin", "sinh", "tanh", "expm1", "log1p"])
+def test_tiny_arguments_are_their_own_values(name, char):
+    rng = np.random.default_rng(3)
+    subnormal = rng.uniform(-1, 1, 500) * np.finfo(char).smallest_normal
+    small = np.ldexp(rng.uniform(-1, 1, 500), rng.integers(-120, -60, 500))
+    x = np.concatenate([subnormal, small]).astype(char)
+
+    np.testing.assert_array_equal(apply(compiled(name, char), x), x)
+
+
+@each_dtype
 @each_function
 def test_bits_do_not_depend_on_the_place_in_the_array(name, char):
     x = domain(name, samples(char)[::173].copy())
