@@ -14,6 +14,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mfcore.engine import Engine as Engine
     from mfcore.engine import Program as Program
+    from mfcore.gradient import gradient as gradient
+    from mfcore.gradient import hvp as hvp
+    from mfcore.gradient import jacobian as jacobian
     from mfcore.graph import Graph as Graph
     from mfcore.hookspecs import hookimpl as hookimpl
     from mfcore.node import Array as Array
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from mfcore.node import Node as Node
     from mfcore.node import NodeLike as NodeLike
     from mfcore.node import Parameter as Parameter
+    from mfcore.node import dtype_of as dtype_of
+    from mfcore.node import shape_of as shape_of
     from mfcore.operation import apply as apply
     from mfcore.operation import hyperparameter as hyperparameter
     from mfcore.operation import operation as operation
@@ -50,10 +55,15 @@ _MODULES = {
     "Schedule": "optimizer",
     "Session": "session",
     "apply": "operation",
+    "dtype_of": "node",
+    "gradient": "gradient",
     "hookimpl": "hookspecs",
+    "hvp": "gradient",
     "hyperparameter": "operation",
+    "jacobian": "gradient",
     "operation": "operation",
     "optimizer": "optimizer",
+    "shape_of": "node",
     "spec_of": "operation",
     "tracing": "trace",
 }
@@ -81,7 +91,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps ``mfcore.operation`` and ``mfcore.optimizer`` the decorators that users mean.
+    """Keeps ``mfcore.operation``, ``mfcore.optimizer`` and ``mfcore.gradient`` what users mean.
 
     Python sets a package's attribute whenever it imports a submodule; of a submodule
     that shares its name with a public object, the object is kept.

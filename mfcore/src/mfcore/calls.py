@@ -48,6 +48,7 @@ class Call:
         first = len(FRAME) + len(spec.hyperparameters)
         places = {name: [k] for k, name in enumerate((*FRAME, *spec.hyperparameters))}
         places |= {name: [first + k] for k, name in enumerate(spec.inputs)}
+        places["saved_of_result"] = places["saved"]
         many = spec.inputs[-1] if spec.variadic else None
         if many is not None:
             places[many] = list(range(first + len(spec.inputs) - 1, first + count))

@@ -232,6 +232,18 @@ def _flat(outputs: tuple[Any, ...]) -> tuple[Node, ...]:
     return outputs
 
 
+def topological(outputs: tuple[Node, ...]) -> list[Node]:
+    """Return the ancestors of nodes, and these, in the order of a graph of them.
+
+    Raises
+    ------
+    CycleError
+        If nodes depend on each other in a circle.
+    """
+    found, edges, starts = _ancestors(outputs)
+    return [found[i] for i in _kahn(found, edges, starts)]
+
+
 def _ancestors(outputs: tuple[Node, ...]) -> tuple[list[Node], Integers, Integers]:
     """Find all ancestors, depth first and inputs left to right.
 

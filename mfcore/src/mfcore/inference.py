@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 Shape: TypeAlias = tuple[int | None, ...]
 
-_PROBES = (
+_PROBES: tuple[tuple[int, np.dtype[Any]], ...] = (
     (1, np.dtype(np.float32)),
     (2, np.dtype(np.int64)),
     (11, np.dtype(np.float64)),
@@ -117,6 +117,22 @@ def known_leaf(
 def known_number(kind: type) -> Known:
     """Return what is known of a constant that is a Python number."""
     return known_leaf((), np.dtype(kind), number=kind, constant=True)
+
+
+def known_gradient(known: Known) -> Known:
+    """Return what is known of a gradient from its node: the shape, and a dtype of floats."""
+    if known.complete and known.dtype is not None and known.dtype.kind == "f":
+        return known_leaf(known.shape, known.dtype)
+    dtype = known.dtype if known.dtype is not None and known.dtype.kind == "f" else None
+    cases = known.cases * len(_PROBES) if known.complete else known.cases
+    return _alike(
+        known.shape,
+        dtype,
+        tuple(
+            None if case is None else Abstract(case.shape, kind if dtype is None else dtype)
+            for case, (_, kind) in zip(cases, _PROBES, strict=True)
+        ),
+    )
 
 
 def infer(node: Node, sources: tuple[Node, ...]) -> Known | None:

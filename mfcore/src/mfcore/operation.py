@@ -329,9 +329,13 @@ def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str
         raise DefinitionError(f"{where} has no forward")
     fields = {*inputs, *hyperparameters}
     many = inputs[-1] if variadic else None
-    forward_asks, forward_keywords = asked_names(forward, fields | FORWARD_EXTRAS, where, many)
+    # What the forward of the operation that is its input `result` has saved.
+    of_result = {"saved_of_result"} if "result" in inputs else set()
+    forward_asks, forward_keywords = asked_names(
+        forward, fields | FORWARD_EXTRAS | of_result, where, many
+    )
     backward_asks, backward_keywords = (
-        asked_names(backward, fields | BACKWARD_EXTRAS, where, many)
+        asked_names(backward, fields | BACKWARD_EXTRAS | of_result, where, many)
         if backward
         else ((), frozenset())
     )

@@ -106,7 +106,11 @@ class ReferenceProgram(Program):
         saved = None
         if spec.saves:
             saved = self._saved[i] = self._literal(None)
-        frame = (-1, -1, -1, -1, self._rng, self._training, *self._literals.get(i, ()), *sources)
+        elif "saved_of_result" in spec.forward_asks:
+            result = self.graph.sources[i][spec.inputs.index("result")]
+            self._saved[i] = self._saved[result] if result in self._saved else self._literal(None)
+        kept = self._saved.get(i, -1)
+        frame = (-1, -1, kept, -1, self._rng, self._training, *self._literals.get(i, ()), *sources)
         slots = call.pick(frame)
         if saved is None:
             return call.function, *_arguments(slots), i
