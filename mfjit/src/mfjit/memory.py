@@ -246,7 +246,9 @@ class _Planner:
         reads = dict.fromkeys(self.layouts[arg].base for v in group.values for arg in v.args)
         for output in group.outputs:
             block = self.block[output]
-            if output.op in REDUCTIONS or block.leaf is not None or output.size == 0:
+            if output.op in REDUCTIONS or block.leaf is not None:
+                continue
+            if output.size <= 1:  # nothing to gain, and ufuncs are slower so on one element
                 continue
             if len(block.members) > 1 or block.start != index:
                 continue

@@ -141,13 +141,20 @@ class Emitter:
             return self._reduction(value)
         if group.kind == "loop":
             return elementwise(
-                value, [self.operand(arg) for arg in value.args], whole(value).squeezed()
+                value,
+                [self.operand(arg, value) for arg in value.args],
+                whole(value).squeezed(),
             )
         return _EMITTERS[group.kind](self, value)
 
-    def operand(self, arg: Value) -> View:
-        """Return an operand that broadcasts; one element costs least with no axes."""
-        return self.view(arg).squeezed()
+    def operand(self, arg: Value, value: Value) -> View:
+        """Return an operand as the simplest loops take it: with no axes, or with all."""
+        view = self.view(arg).squeezed()
+        return (
+            view.reshaped(value.shape)
+            if view.shape and view.contiguous and (view.size == value.size)
+            else view
+        )
 
     def contiguous(self, view: View, calls: list[Call]) -> View:
         """Return the view itself, or a contiguous copy that the calls make."""
@@ -334,7 +341,7 @@ def elementwise(value: Value, args: list[Any], out: Any) -> list[Call]:
 
     ``out`` may be the very memory of an argument, but of the condition of a ``where``.
     """
-    if value.op == "cast":
+    if value.op in ("cast", "expand"):
         return [assign(out, args[0])]
     if value.op == "where":
         condition, x, y = args

@@ -15,7 +15,7 @@ from mfjit.layout import layouts
 from mfjit.lending import Pool
 from mfjit.memory import ALIGNMENT, Place, plan
 from mfjit.numpy_calls import Call, Emitter, Given, ReadOnly, assign
-from mfjit.numpy_rewrites import NUMPY_ELEMENTWISE, for_numpy
+from mfjit.numpy_rewrites import NUMPY_ELEMENTWISE, expanded, for_numpy
 from mfjit.numpy_schedule import is_tiled, schedule
 from mfjit.operands import Array, View, aligned, view_of, whole
 from mfjit.tiling import TiledLoop, TileProgram
@@ -46,9 +46,11 @@ class NumpyExecutable:
     def __init__(self, lowered: Lowered, *, watch: bool = False) -> None:
         self.watch = watch
         self.given = lowered
-        self.lowered = for_numpy(lowered)
+        simple = for_numpy(lowered)
+        places = layouts(simple.values)
+        groups = fuse(simple, places, elementwise=NUMPY_ELEMENTWISE)
+        self.lowered, groups = expanded(simple, groups, places)
         self.layouts = layouts(self.lowered.values)
-        groups = fuse(self.lowered, self.layouts, elementwise=NUMPY_ELEMENTWISE)
         self.groups = _in_order_of_draws(schedule(self.lowered, groups, self.layouts))
         self.apart = self._outputs_apart()
         self.plan = plan(self.lowered, self.groups, self.layouts, apart=self.apart)

@@ -145,10 +145,15 @@ class TiledLoop:
         strides = self._strides(value)
         return self._piece(whole(value), tuple([strides[axes[-1]] for axes in self._axes]))
 
-    def _take_slot(self, nbytes: int) -> int:
+    def _stays(self, item: Any) -> bool:
+        """Whether an operand is the same in every tile."""
+        fixed = isinstance(item, Piece) and item.view is not None
+        return fixed and not any(item.strides[: self.axis + 1])
+
+    def _take_slot(self, nbytes: int, shared: bool = True) -> int:
         nbytes = -(-nbytes // ALIGNMENT) * ALIGNMENT
         free = self._free.setdefault(nbytes, [])
-        if free:
+        if free and shared:
             return free.pop()
         self._top += nbytes
         return self._top - nbytes
@@ -157,33 +162,41 @@ class TiledLoop:
         nbytes = self.length * self.inner * piece.dtype.itemsize
         self._free[-(-nbytes // ALIGNMENT) * ALIGNMENT].append(piece.slot)
 
-    def _local(self, dtype: np.dtype[Any]) -> Piece:
-        slot = self._take_slot(self.length * self.inner * dtype.itemsize)
+    def _local(self, dtype: np.dtype[Any], *, shared: bool = True) -> Piece:
+        slot = self._take_slot(self.length * self.inner * dtype.itemsize, shared)
         axes = tuple(range(self.axis, len(self.shape)))
         return Piece(None, (), axes, dtype, slot)
 
     # Calls
 
     def _emit(self) -> None:
-        values = self.group.values
+        values, outputs = self.group.values, set(self.group.outputs)
+        lasting: set[Value] = set()
         last_read = {arg: value for value in values for arg in value.args}
         for value in values:
             args = [self._operand(arg) for arg in value.args]
             dying = [
                 self._pieces[arg]
                 for arg in dict.fromkeys(value.args)
-                if last_read[arg] is value and arg in self._pieces and self._pieces[arg].slot >= 0
+                if last_read[arg] is value
+                and arg not in lasting
+                and arg in self._pieces
+                and self._pieces[arg].slot >= 0
             ]
             if value.op in REDUCTIONS:
                 self._reduce(value, args[0])
+            elif value.op == "expand" and self._stays(args[0]) and value not in outputs:
+                # The same in every tile: written once, into a buffer that is never given away.
+                self._pieces[value] = self._local(value.dtype, shared=False)
+                self.first += elementwise(value, args, self._pieces[value])
+                lasting.add(value)
             else:
                 # These write before they have read everything.
                 early = [] if value.op in ("where", "cast", "mask") else dying
                 for piece in early:
                     self._release(piece)
                 dying = [piece for piece in dying if piece not in early]
-                outside = value in self.group.outputs
-                out = self._written(value) if outside else self._local(value.dtype)
+                out = self._written(value) if value in outputs else self._local(value.dtype)
                 self._pieces[value] = out
                 self.each += elementwise(value, args, out)
             for piece in dying:
@@ -373,7 +386,7 @@ class TileProgram:
         return program + [call.prepared(resolve) for call in loop.last]
 
     def _resolve(self, item: Any) -> Any:
-        return item.of(self.buffer(item.base)) if isinstance(item, View) else item
+        return self.loop.array(item, self.buffer, 0)
 
     def _column(self, item: Any, tiles: range) -> list[Any]:
         loop = self.loop
