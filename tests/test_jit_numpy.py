@@ -339,7 +339,8 @@ def test_a_steady_step_allocates_nothing_large(both_sizes):
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             bound.step(given, [0.1], None)
-            assert tracemalloc.get_traced_memory()[1] - before <= 1024
+            # A few small objects at once; the smallest array here has 12,800 bytes.
+            assert tracemalloc.get_traced_memory()[1] - before <= 2048
     finally:
         tracemalloc.stop()
 
