@@ -168,7 +168,7 @@ def interleave(
     """Time rounds in which the contenders take turns, every other round in reverse.
 
     A contender takes part until it has used its share of ``seconds``, in ``least`` rounds at
-    least and ``most`` at most. Before its turn the machine rests, and short runs get one that
+    least (fewer if that took it four shares) and ``most`` at most. Before its turn the machine rests, and short runs get one that
     is not timed and then are repeated within the turn.
 
     Returns
@@ -180,14 +180,17 @@ def interleave(
     spent = dict.fromkeys(runs, 0.0)
     repeats = {}
     for name, run in runs.items():
-        run()
         start = time.perf_counter()
         run()
+        if time.perf_counter() - start < 1:  # still warming up, or short enough to see
+            start = time.perf_counter()
+            run()
         repeats[name] = max(1, math.ceil(SHORTEST / max(time.perf_counter() - start, 1e-9)))
     gc.collect()
     gc.freeze()
     for round_number in range(most):
-        names = [n for n in runs if round_number < least or spent[n] < seconds]
+        share = seconds if round_number >= least else 4 * seconds
+        names = [name for name in runs if spent[name] < share]
         for name in names if round_number % 2 == 0 else names[::-1]:
             run, count = runs[name], repeats[name]
             time.sleep(settling)
