@@ -38,6 +38,10 @@ def call(
     cls = current().operation_for(function)
     if cls is None:
         raise undeclared(function_name(function))
+    if isinstance(function, np.ufunc):
+        if kwargs:
+            _refuse(function, kwargs)
+        return cls(*args)
     return _construct(cls, function, args, dict(kwargs or {}))
 
 
@@ -83,9 +87,6 @@ def _construct(
     from mfcore.operation import spec_of
 
     spec = spec_of(cls)
-    if isinstance(function, np.ufunc):
-        _refuse(function, kwargs)
-        return cls(*args)
     parameters = _parameters(function)
     if parameters is not None:
         if len(args) > len(parameters):

@@ -36,12 +36,24 @@ NodeLike: TypeAlias = "Node | ArrayLike"
 
 _set = object.__setattr__
 
-_INTERNAL_FILES = (
-    os.path.dirname(__file__) + os.sep,
-    os.path.dirname(np.__file__) + os.sep,
-    "<attrs generated",
-)
-"""Files that stand between the user's line and the node that it builds: ours, NumPy's, attrs'."""
+
+class _Internal(dict[str, bool]):
+    """By file: whether it stands between the user's line and the node that it builds."""
+
+    files = (
+        os.path.dirname(__file__) + os.sep,
+        os.path.dirname(np.__file__) + os.sep,
+        "<attrs generated",
+    )
+
+    def __missing__(self, file: str) -> bool:
+        self[file] = internal = file.startswith(self.files)
+        return internal
+
+
+_internal = _Internal()
+_instructions: dict[int, int] = {}
+"""One integer for all nodes that were built at the same place of some code: it saves room."""
 
 
 def _valid_name(_node: Any, _attribute: Any, name: Any) -> None:
@@ -79,10 +91,12 @@ class Node(NumpySyntax["Node"]):
             )
         # The user's line is found now, cheaply, and turned into a file and number on demand.
         frame = sys._getframe(1)
-        while frame.f_code.co_filename.startswith(_INTERNAL_FILES) and frame.f_back is not None:
+        code = frame.f_code
+        while _internal[code.co_filename] and frame.f_back is not None:
             frame = frame.f_back
-        _set(self, "_code", frame.f_code)
-        _set(self, "_instruction", frame.f_lasti)
+            code = frame.f_code
+        _set(self, "_code", code)
+        _set(self, "_instruction", _instructions.setdefault(frame.f_lasti, frame.f_lasti))
         _set(self, "_known", self._inferred())
 
     def _inferred(self) -> Known | None:

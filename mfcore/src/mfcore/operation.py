@@ -17,7 +17,7 @@ import attrs
 
 from mfcore.annotations import annotations_of, holds_nodes, input_kind, type_validator
 from mfcore.errors import DefinitionError, NodeUseError
-from mfcore.node import Node, as_node
+from mfcore.node import Constant, Node, as_node
 from mfcore.syntax import first_symbol
 
 T = TypeVar("T", bound=type)
@@ -444,7 +444,9 @@ def _accept_many(cls: Any, inputs: list[str]) -> None:
     fixed = len(inputs) - 1
 
     def init(self: Any, *nodes: Any, **fields: Any) -> None:
-        if inputs[-1] in fields:
+        if not fields and not fixed:  # as most are built, and worth the shorter way
+            attrs_init(self, nodes)
+        elif inputs[-1] in fields:
             attrs_init(self, *nodes, **fields)
         else:
             attrs_init(self, *nodes[:fixed], nodes[fixed:], **fields)
@@ -467,7 +469,7 @@ def _keep_site(cls: Any) -> None:
 
 
 def _as_nodes(values: Any) -> tuple[Node, ...]:
-    nodes = tuple(as_node(value) for value in values)
+    nodes = tuple([value if isinstance(value, Node) else Constant(value) for value in values])
     if not nodes:
         raise NodeUseError("a variadic operation needs at least one input")
     return nodes
