@@ -31,6 +31,7 @@ ALLOWED = {
     "mfops_nn": {"mfcore", "mfops_basic"},
     "mfoptim": {"mfcore"},
     "mftrace": {"mfcore"},
+    "mfjit": {"mfcore", "mfops_basic"},
     "miniflow": {"mfcore", "mfops_basic", "mfops_nn", "mfoptim", "mftrace"},
 }
 """Which of this repository's packages each one may import (the house rules of the design)."""

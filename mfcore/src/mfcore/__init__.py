@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mfcore.engine import Engine as Engine
     from mfcore.engine import Program as Program
+    from mfcore.function import function as function
     from mfcore.gradient import gradient as gradient
     from mfcore.gradient import hvp as hvp
     from mfcore.gradient import jacobian as jacobian
@@ -56,6 +57,7 @@ _MODULES = {
     "Session": "session",
     "apply": "operation",
     "dtype_of": "node",
+    "function": "function",
     "gradient": "gradient",
     "hookimpl": "hookspecs",
     "hvp": "gradient",

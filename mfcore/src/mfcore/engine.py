@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -144,6 +144,26 @@ class Program(ABC):
             How many steps are planned.
         """
         raise NotImplementedError
+
+    def function(
+        self, places: Sequence[int], count: int, values: Sequence[Array], single: bool
+    ) -> Callable[..., Any]:
+        """Return the graph as a function of ``count`` arrays, for ``mfcore.function``.
+
+        Parameters
+        ----------
+        places : sequence of int
+            For each input of the graph, which of the arrays it is.
+        count : int
+            How many arrays the function takes.
+        values : sequence of array
+            The parameters, in the graph's order.
+        single : bool
+            Whether to return the only output itself, and not a tuple.
+        """
+        from mfcore.function import GraphFunction
+
+        return GraphFunction(self, places, count, values, single)
 
     @abstractmethod
     def new_memory(self, rng: np.random.Generator | None, training: bool) -> Memory:

@@ -45,6 +45,12 @@ class NumbaEngine(CompilingEngine):
     name = "numba"
     fixed_hyperparameters = False
     strict = True
+    most_signatures = 8
+
+    @property
+    def for_few(self) -> CompilingEngine:
+        """NumPy, which takes no time to compile."""
+        return NumpyEngine()
 
     def __init__(self) -> None:
         if missing := missing_packages():
@@ -107,9 +113,11 @@ class AutoProgram(CompiledProgram):
         return super().trainer(updates, cost, values, rng, planned)
 
     def training(
-        self, kinds: Sequence[Kind], cost: Node, optimizer: Any
+        self, kinds: Sequence[Kind], cost: Node, optimizer: Any, few: bool = False
     ) -> tuple[TrainingProgram, Executable]:
         found = super().training(kinds, cost, optimizer)
+        if few:
+            return found
         chosen = self._choose(found[0].lowered)
         if chosen.reason != self._choice.reason:
             self._choice = chosen

@@ -6,6 +6,7 @@ error of a compiled run is found again there, where it names the node.
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -73,6 +74,14 @@ class CompilingEngine(Engine):
 
     strict = False
     """Whether a graph that cannot be lowered is refused, instead of run on the reference engine."""
+
+    most_signatures = sys.maxsize
+    """For how many signatures a function is compiled; further ones are left to ``for_few``."""
+
+    @property
+    def for_few(self) -> CompilingEngine:
+        """The engine for programs that run too seldom for this one."""
+        return self
 
     @abstractmethod
     def executable(self, lowered: Lowered) -> Executable:
@@ -254,10 +263,21 @@ class CompiledProgram(Program):
 
         return CompiledTrainer(self, updates, self.graph.nodes[cost], values, rng)
 
+    def function(
+        self, places: Sequence[int], count: int, values: Sequence[Array], single: bool
+    ) -> Any:
+        from mfjit.function import CompiledFunction
+
+        return CompiledFunction(self, places, count, values, single)
+
     def training(
-        self, kinds: Sequence[Kind], cost: Node, optimizer: Any
+        self, kinds: Sequence[Kind], cost: Node, optimizer: Any, few: bool = False
     ) -> tuple[TrainingProgram, Executable]:
-        """Return a training step for inputs of these shapes and dtypes, compiled once."""
+        """Return a training step for inputs of these shapes and dtypes, compiled once.
+
+        ``few`` says that it runs seldom, such as for the last and smaller batch of an epoch.
+        """
+        engine = self.engine.for_few if few else self.engine
         try:
             key: Any = (tuple(kinds), cost, optimizer)
             found = self._trainings.get(key)
@@ -266,9 +286,9 @@ class CompiledProgram(Program):
             found = self._trainings.get(key)
         if found is None:
             program = lower_training(
-                self.graph, kinds, cost, optimizer, fixed=self.engine.fixed_hyperparameters
+                self.graph, kinds, cost, optimizer, fixed=engine.fixed_hyperparameters
             )
-            found = program, self.engine.executable(program.lowered)
+            found = program, engine.executable(program.lowered)
             self._trainings[key] = found
         return found
 

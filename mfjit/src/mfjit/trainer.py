@@ -10,6 +10,7 @@ import numpy as np
 
 from mfcore import Array, Node
 from mfcore.engine import Trainer
+from mfcore.errors import ExecutionError, type_name
 from mfcore.optimizer import Updates, optimizer_spec
 from mfjit.errors import CannotLower
 from mfjit.lowering import Kind
@@ -77,11 +78,14 @@ class CompiledTrainer(Trainer):
         state = self.rng.bit_generator.state if self.program.draws else None
         try:
             outputs = bound.step(inputs, self._settings(program, self.steps), self.rng)
-        except Exception:
+        except Exception as error:
             if state is not None:
                 self.rng.bit_generator.state = state
             self.program.fail(inputs, self.values, self.rng, self.cost)
-            raise
+            raise ExecutionError(
+                f"a training step on the engine {self.program.engine.name!r} raised "
+                f"{type_name(error)}: {error}"
+            ) from error
         if not program.updated:
             self._apply(program, outputs[1:])
         self.steps += 1
@@ -91,7 +95,8 @@ class CompiledTrainer(Trainer):
         """Train for one step for each line of ``rows``."""
         size = rows.shape[1]
         try:
-            found = self._for(tuple([((size, *array.shape[1:]), array.dtype) for array in arrays]))
+            kinds = tuple([((size, *array.shape[1:]), array.dtype) for array in arrays])
+            found = self._for(kinds, few=len(rows) == 1 and bool(self._bound))
         except CannotLower:
             return self._one_by_one(arrays, rows, stop_when_not_finite)
         if found is None:
@@ -103,15 +108,8 @@ class CompiledTrainer(Trainer):
         start, chunk = 0, 64
         while start < len(rows):
             part = rows[start : start + chunk]
-            settings = self._settings_of(program, len(part))
             before = perf_counter()
-            try:
-                done = bound.epoch(arrays, part, settings, self.rng, stop_when_not_finite)
-            except (ValueError, IndexError):
-                # A step that cannot be done: one by one, to find it and what it has to say.
-                done = self._one_by_one(arrays, part, stop_when_not_finite)
-                self.steps -= len(done)
-            self.steps += len(done)
+            done = self._entry(program, bound, arrays, part, stop_when_not_finite)
             losses.append(done)
             if len(done) < len(part) or (stop_when_not_finite and not np.isfinite(done[-1])):
                 break
@@ -122,6 +120,28 @@ class CompiledTrainer(Trainer):
             elif seconds > LONGEST_ENTRY and chunk > 1:
                 chunk //= 2
         return np.concatenate(losses) if losses else np.empty(0)
+
+    def _entry(
+        self, program: TrainingProgram, bound: Bound, arrays: list[Array], rows: Array, stop: bool
+    ) -> Array:
+        """Run steps in one entry into the engine; one by one if one of them cannot be done."""
+        kept: list[Array] = []
+        if program.fallible:
+            kept = [array.copy() for array in (*self._flats, *self._states.values())]
+        state = self.rng.bit_generator.state if self.program.draws else None
+        try:
+            done = bound.epoch(arrays, rows, self._settings_of(program, len(rows)), self.rng, stop)
+        except (ValueError, IndexError):
+            if not program.fallible:
+                raise
+            # The steps before the one at fault are done: go back, and find it.
+            for array, old in zip((*self._flats, *self._states.values()), kept, strict=True):
+                array[...] = old
+            if state is not None:
+                self.rng.bit_generator.state = state
+            return self._one_by_one(arrays, rows, stop)
+        self.steps += len(done)
+        return done
 
     def _one_by_one(self, arrays: list[Array], rows: Array, stop: bool) -> Array:
         losses: list[float] = []
@@ -168,17 +188,19 @@ class CompiledTrainer(Trainer):
 
     # Where parameters and state are
 
-    def _for(self, kinds: tuple[Kind, ...]) -> tuple[TrainingProgram, Bound] | None:
+    def _for(
+        self, kinds: tuple[Kind, ...], few: bool = False
+    ) -> tuple[TrainingProgram, Bound] | None:
         found = self._bound.get(kinds)
         if found is None and not self.program.reason:
             try:
-                found = self._bound[kinds] = self._bind(kinds)
+                found = self._bound[kinds] = self._bind(kinds, few)
             except CannotLower as error:
                 self.program.give_up(error)
         return found
 
-    def _bind(self, kinds: tuple[Kind, ...]) -> tuple[TrainingProgram, Bound]:
-        program, executable = self.program.training(kinds, self.cost, self.optimizer)
+    def _bind(self, kinds: tuple[Kind, ...], few: bool) -> tuple[TrainingProgram, Bound]:
+        program, executable = self.program.training(kinds, self.cost, self.optimizer, few)
         layout = program.flat.parts, program.states
         if self._layout is None:
             self._flat = program.flat

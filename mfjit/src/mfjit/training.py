@@ -119,6 +119,11 @@ class TrainingProgram:
     updated: bool
     reason: str = ""
 
+    @property
+    def fallible(self) -> bool:
+        """Whether a step can fail for what its inputs hold."""
+        return any(value.op in ("one_hot", "take", "take_add") for value in self.lowered.values)
+
 
 def lower_training(
     graph: Graph, kinds: Sequence[Kind], cost: Node, optimizer: Any, *, fixed: bool
