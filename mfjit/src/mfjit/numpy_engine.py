@@ -169,7 +169,8 @@ class NumpyBound:
         self._starts = self._bind_steps()
         for call in executable.updates:
             self._prepare(call, self._updates)
-        self._outputs = [self._output(value) for value in lowered.outputs]
+        lent: set[Value] = set()
+        self._outputs = [self._output(value, lent) for value in lowered.outputs]
 
     # Buffers
 
@@ -257,9 +258,10 @@ class NumpyBound:
             for calls, index, call in self._of_slot[slot]:
                 calls[index] = call.prepared(self._resolve)
 
-    def _output(self, value: Value) -> Callable[[], Any]:
+    def _output(self, value: Value, lent: set[Value]) -> Callable[[], Any]:
         view = view_of(value, self.executable.layouts)
-        if view.base in self._pools:
+        if view.base in self._pools and view.base not in lent and value.size == view.base.size:
+            lent.add(view.base)
             return partial(self._pools[view.base].lend, view)
         if self._slots([view.base]):
             return lambda: self._resolve(view).copy()[()]
