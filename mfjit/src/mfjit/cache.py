@@ -109,9 +109,11 @@ def load(text: str, options: dict[str, Any]) -> Any:
     Parameters
     ----------
     text : str
-        Source of a module in which ``run`` is decorated with ``OPTIONS``.
+        Source of a module in which ``run`` is decorated with ``@compiled(signature,
+        parallel=...)``; its first line says what it is, and what only compiling needs is
+        behind ``if COMPILING:``.
     options : dict
-        What ``OPTIONS`` is to hold, for ``numba.njit``.
+        Options of ``numba.njit``.
     """
     key = _key(text, options)
     with _lock:
@@ -125,15 +127,25 @@ def _load(text: str, options: dict[str, Any], key: str) -> Any:
     try:
         if place.is_dir():
             if _intact(place):
-                run = _executed(text, place / _SOURCE, {**options, "cache": True})
-                os.utime(place)
-                return run
+                run = _loaded(text, place / _SOURCE, options)
+                if run is not None:
+                    return run
             _warn(f"the program {key[:12]} in the cache {folder()} is damaged; compiled anew")
             shutil.rmtree(place, ignore_errors=True)
         return _compiled_into(place, text, options)
     except OSError as error:
         _warn(f"the cache {folder()} of compiled programs cannot be used: {error}")
     return _executed(text, Path("<program of miniflow>"), options)
+
+
+def _loaded(text: str, path: Path, options: dict[str, Any]) -> Any | None:
+    """Return the function from numba's files; ``None`` if they do not do."""
+    try:
+        run = _executed(text, path, {**options, "cache": True}, compiling=False)
+    except Exception:  # whatever reading a wrong file may raise
+        return None
+    os.utime(path.parent)
+    return run
 
 
 def _compiled_into(place: Path, text: str, options: dict[str, Any]) -> Any:
@@ -156,16 +168,50 @@ def _compiled_into(place: Path, text: str, options: dict[str, Any]) -> Any:
     return run
 
 
-def _executed(text: str, path: Path, options: dict[str, Any]) -> Any:
+def _executed(text: str, path: Path, options: dict[str, Any], *, compiling: bool = True) -> Any:
+    from numba import njit
     from numba.core import config
 
-    namespace: dict[str, Any] = {"OPTIONS": options, "__name__": "mfjit.program"}
+    def compiled(signature: Any, parallel: bool) -> Callable[[Any], Any]:
+        def decorate(function: Any) -> Any:
+            dispatcher = njit(parallel=parallel, **options)(function)
+            plain = "rng" not in function.__code__.co_varnames
+            plain = plain and "carray" not in function.__code__.co_names
+            if compiling or parallel or not plain:
+                dispatcher.compile(signature)
+            else:
+                _compile_unprepared(dispatcher, signature)
+            dispatcher.disable_compile()
+            return dispatcher
+
+        return decorate
+
+    # Unpickling numba's files imports the module that the function says it is from.
+    namespace: dict[str, Any] = {"compiled": compiled, "COMPILING": compiling, "__name__": "mfjit"}
     elsewhere, config.CACHE_DIR = config.CACHE_DIR, ""  # numba's files lie beside the source
     try:
         exec(compile(text, str(path), "exec"), namespace)
     finally:
         config.CACHE_DIR = elsewhere
     return namespace["run"]
+
+
+def _compile_unprepared(dispatcher: Any, signature: Any) -> None:
+    """Load machine code without importing all that numba can compile.
+
+    That takes longer than everything else: SciPy's linear algebra comes with it. Should there
+    be nothing to load, numba fails, as it knows no function at all.
+    """
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.runtime import rtsys
+
+    context = dispatcher.targetctx
+    with global_compiler_lock:
+        context.refresh = lambda: rtsys.initialize(context)
+        try:
+            dispatcher.compile(signature)
+        finally:
+            del context.refresh
 
 
 def _key(text: str, options: dict[str, Any]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from mfjit.fuse import Group, fuse
 from mfjit.ir import Lowered, Value
 from mfjit.layout import layouts
+from mfjit.numba_kernels import write_kernel
 from mfjit.numba_loops import PARALLEL_ELEMENTS, write_loop
 from mfjit.numba_matmul import is_small, write_matmul
 from mfjit.numba_moves import result_of, write_copy, write_move
@@ -27,8 +30,10 @@ class Code:
         A module with a function ``run(inputs..., table[, rng])``.
     storage : Storage
         Where everything lies.
+    threads : int
+        How many threads loops may share.
     parallel : bool
-        Whether loops share threads.
+        Whether any does, or a kernel.
     blas : bool
         Whether products are left to BLAS.
     draws : bool
@@ -41,6 +46,7 @@ class Code:
 
     text: str
     storage: Storage
+    threads: int
     parallel: bool
     blas: bool
     draws: bool
@@ -66,16 +72,24 @@ def generate(lowered: Lowered, *, threads: int = 1) -> Code:
     return _Program(lowered, threads).code()
 
 
+def _why_fused(group: Group) -> str:
+    kept = len(group.values) - len(group.outputs)
+    if len(group.values) == 1:
+        return "a loop of its own"
+    return f"one loop, as all go through the same indices; {kept} results stay in registers"
+
+
 class _Program:
     def __init__(self, lowered: Lowered, threads: int) -> None:
         self.lowered = lowered
         places = layouts(lowered.values)
         self.storage = store(lowered, fuse(lowered, places), places)
-        self.source = Source(self.storage)
         products = [v for v in lowered.values if v.op == "matmul" and not is_small(v)]
         self.blas = bool(products)
         work = sum(v.size * v.args[0].shape[-1] for v in products)
+        # BLAS has threads of its own, which go on spinning after a product.
         self.threads = 1 if work >= BLAS_BOUND else threads
+        self.source = Source(self.storage, threads)
         self.notes: dict[Group, str] = {}
         first = lowered.outputs[0] if lowered.outputs else None
         self.loss = first if first is not None and not first.shape else None
@@ -93,7 +107,8 @@ class _Program:
         return Code(
             text="\n".join([*self._head(), *source.lines, ""]),
             storage=self.storage,
-            parallel=source.parallel,
+            threads=source.threads,
+            parallel=source.parallel or bool(source.kernels),
             blas=self.blas,
             draws=source.draws,
             has_loss=self.loss is not None,
@@ -135,19 +150,25 @@ class _Program:
 
     def _write_group(self, group: Group) -> None:
         source = self.source
-        source.line(f"# {group.kind} {group.values[0].origin}".rstrip())
+        value = group.values[0]
+        operation = value.attributes["name"] if group.kind == "kernel" else group.kind
+        source.line(f"# {operation} {value.origin}".rstrip())
         if group.kind == "loop":
-            size = 1
-            for n in group.shape:
-                size *= n
-            parallel = self.threads > 1 and size >= PARALLEL_ELEMENTS
-            self.notes[group] = "on all threads" if parallel else ""
-            write_loop(source, group, parallel=parallel)
+            shared = self.threads > 1 and math.prod(group.shape) >= PARALLEL_ELEMENTS
+            self.notes[group] = _why_fused(group) + (", on all threads" if shared else "")
+            write_loop(source, group, parallel=shared)
         elif group.kind == "matmul":
-            self.notes[group] = "a loop" if is_small(group.values[0]) else "BLAS"
+            small = is_small(value)
+            self.notes[group] = "a product small enough for loops" if small else "a call of BLAS"
             write_matmul(source, group)
+        elif group.kind == "kernel":
+            self.notes[group] = f"a kernel on {source.threads} threads"
+            write_kernel(source, value)
         else:
+            before = len(source.lines)
             write_move(source, group)
+            moved = len(source.lines) > before
+            self.notes[group] = "loops of its own" if moved else "nothing: its parts are in place"
 
     def _write_updates(self) -> None:
         plan, source = self.storage.plan, self.source
@@ -248,6 +269,12 @@ class _Program:
 
     # What stands before
 
+    def _title(self) -> str:
+        lowered = self.lowered
+        shapes = ", ".join(f"{v.dtype}{list(v.shape)}" for v in lowered.inputs)
+        kind = "training step" if lowered.updates else "function"
+        return f"{kind} of {len(lowered.values)} instructions, inputs {shapes or 'none'}"
+
     def _head(self) -> list[str]:
         source, storage = self.source, self.storage
         inputs = self.lowered.inputs
@@ -261,16 +288,20 @@ class _Program:
             arguments.append("rng")
             kinds.append("types.npy_rng")
         lines = [
+            f"# {self._title()}",
             "import math",
             "import numpy as np",
-            "from numba import njit, prange, types",
-            "from mfjit.numba_runtime import *",
-            *[f"from mfjit.elementary import {name}" for name in sorted(source.functions)],
+            "from numba import carray, prange, types",
+            "if COMPILING:  # machine code from the cache needs none of it",
+            "    from mfjit.numba_runtime import *",
+            *[f"    from mfjit.elementary import {name}" for name in sorted(source.functions)],
+            *[f"    from mfjit.convolution import {name}" for name, _ in source.kernels],
+            *(["import mfjit.convolution_parts"] if source.kernels else []),
+            *(["from mfjit.parallel_parts import prepare"] if source.kernels else []),
+            *[f'prepare("{name}", "{dtype}")' for name, dtype in source.kernels],
             *[f"{name} = {number}" for name, number in source.literals.numbers],
             "",
-            f"@njit(types.int64({', '.join(kinds)}), **OPTIONS)"
-            if not source.parallel
-            else f"@njit(types.int64({', '.join(kinds)}), parallel=True, **OPTIONS)",
+            f"@compiled(types.int64({', '.join(kinds)}), parallel={source.parallel})",
             f"def run({', '.join(arguments)}):",
         ]
         lines += [

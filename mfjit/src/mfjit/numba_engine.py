@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 import time
 from typing import Any, TypeAlias
 
@@ -10,10 +12,11 @@ import numpy as np
 
 from mfjit import cache
 from mfjit.ir import Lowered, Value
-from mfjit.layout import contiguous_strides
+from mfjit.lending import Pool
 from mfjit.numba_code import Code, generate
 from mfjit.numba_moves import BAD_CLASS
 from mfjit.numba_storage import SLOTS
+from mfjit.operands import View
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -22,6 +25,8 @@ OPTIONS = {"error_model": "numpy", "boundscheck": False, "nogil": True}
 
 ENTRY_SECONDS = 0.2
 """How long compiled code runs before it returns to Python, where Ctrl-C is heard."""
+
+_threads_in_use = threading.Lock()
 
 _STEPS, _GATHER, _STOP, _ROWS, _SETTINGS, _LOSSES, _ARENA = range(len(SLOTS))
 
@@ -60,7 +65,9 @@ class NumbaExecutable:
 
     def explain(self) -> str:
         """Return the program as readable text."""
-        return self.code.text
+        from mfjit.numba_explain import explain
+
+        return explain(self.code, self.memory)
 
 
 class NumbaBound:
@@ -86,8 +93,7 @@ class NumbaBound:
             if value.op == "constant":
                 self._in_arena(value, offset)[...] = value.attributes["value"]
         self._table[_ARENA] = self._arena.ctypes.data
-        self._direct = [(storage.slot(value), value) for value in storage.direct]
-        self._scratch: list[Array] = []
+        self._lent = [(storage.slot(value), Pool(value.nbytes)) for value in storage.direct]
         self._outputs = [self._view(value) for value in lowered.outputs]
         self._scalars = all(
             isinstance(view, np.ndarray) and not view.shape for view in self._outputs
@@ -133,11 +139,9 @@ class NumbaBound:
         elif leaf is not None and leaf in storage.external:
             owner = self._array(leaf)
         elif leaf is not None:
-            index = storage.direct.index(leaf)
-            whole = leaf is value and strides == tuple(
-                stride * item for stride in contiguous_strides(value.shape)
-            )
-            return (index, value.shape, start, strides, whole)
+            first = layout.offset + (place.offset if place is not None else 0) // item
+            view = View(leaf, first, value.shape, layout.strides, value.dtype)
+            return storage.direct.index(leaf), view
         return np.ndarray(value.shape, value.dtype, owner, start, strides)
 
     def step(self, inputs: list[Array], settings: list[float], rng: Any = None) -> list[Any]:
@@ -150,24 +154,33 @@ class NumbaBound:
         """
         if settings:
             self._settings[:] = settings
-        if self._direct:
-            fresh = [np.empty(value.shape, value.dtype) for _, value in self._direct]
-            for (slot, _), array in zip(self._direct, fresh):
-                self._table[slot] = array.ctypes.data
-        else:
-            fresh = None
+        for slot, pool in self._lent:
+            self._table[slot] = pool.free().ctypes.data
         arguments = (*inputs, self._table, rng) if self._draws else (*inputs, self._table)
+        run = self._run_alone if self.executable.code.parallel else self._run
         try:
-            done = self._run(*arguments)
+            done = run(*arguments)
         except TypeError:
-            done = self._run(*self._converted(inputs), *arguments[len(inputs) :])
+            done = run(*self._converted(inputs), *arguments[len(inputs) :])
         if done < 1:
             raise _failure(done)
-        if fresh is None:
-            if self._scalars:
-                return [view[()] for view in self._outputs]
-            return [view.copy()[()] for view in self._outputs]
-        return [_read(view, fresh) for view in self._outputs]
+        if self._scalars:
+            return [view[()] for view in self._outputs]
+        return [self._read(view) for view in self._outputs]
+
+    def _read(self, view: Any) -> Any:
+        if isinstance(view, np.ndarray):
+            return view.copy()[()]
+        index, part = view
+        return self._lent[index][1].lend(part)
+
+    def _run_alone(self, *arguments: Any) -> int:
+        """Run what shares threads: numba's can do one thing at a time, and BLAS must not spin."""
+        with _threads_in_use:
+            if not self.executable.code.blas:
+                return int(self._run(*arguments))
+            with _blas().limit(limits=1, user_api="blas"):
+                return int(self._run(*arguments))
 
     def _converted(self, inputs: list[Array]) -> list[Array]:
         leaves = self.executable.lowered.inputs
@@ -213,13 +226,13 @@ class NumbaBound:
         ]
         if rows.size and arrays:
             _check_rows(rows, arrays)
-        for slot, value in self._direct:
-            self._scratch.append(np.empty(value.shape, value.dtype))
-            self._table[slot] = self._scratch[-1].ctypes.data
+        for slot, pool in self._lent:
+            self._table[slot] = pool.free().ctypes.data
         table = self._table
         table[_GATHER] = 1
         table[_STOP] = stop_when_not_finite
         arguments = (*arrays, table, rng) if self._draws else (*arrays, table)
+        run = self._run_alone if self.executable.code.parallel else self._run
         done, chunk = 0, 1
         try:
             while done < steps:
@@ -229,7 +242,7 @@ class NumbaBound:
                 table[_SETTINGS] = settings.ctypes.data + done * settings.strides[0]
                 table[_LOSSES] = losses.ctypes.data + done * 8
                 begin = time.perf_counter()
-                ran = self._run(*arguments)
+                ran = run(*arguments)
                 if ran < 1:
                     raise _failure(ran)
                 done += ran
@@ -238,19 +251,8 @@ class NumbaBound:
                 spent = time.perf_counter() - begin
                 chunk = max(1, min(8 * chunk, int(chunk * ENTRY_SECONDS / max(spent, 1e-9))))
         finally:
-            self._scratch.clear()
             self._prepare_step()
         return losses[:done]
-
-
-def _read(view: Any, fresh: list[Array]) -> Any:
-    if isinstance(view, np.ndarray):
-        return view.copy()[()]
-    index, shape, start, strides, whole = view
-    array = fresh[index]
-    if whole:
-        return array
-    return np.ndarray(shape, array.dtype, array, start, strides).copy()[()]
 
 
 def _failure(code: int) -> Exception:
@@ -276,3 +278,10 @@ def _threads() -> int:
     from numba.core import config
 
     return min(int(config.NUMBA_NUM_THREADS), os.cpu_count() or 1)
+
+
+@functools.cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -105,6 +105,7 @@ class _Nest:
                 strides = (value.size, *reduction.target.strides[1:])
                 reduction.target = Access(pointer, offset, strides)
                 reduction.reduced.discard(0)
+        self._load(0)
         with source.shared_among_threads(self.axes[0].variable, count):
             self._write_depth(1)
         for reduction, target in partial:
@@ -202,13 +203,7 @@ class _Nest:
     def _write_depth(self, depth: int) -> None:
         source, count = self.source, len(self.axes)
         variables = [axis.variable for axis in self.axes]
-        for value, access in self.reads.items():
-            if access is None:
-                if depth == 0:
-                    self.names[value] = source.scalar(value)
-            elif _last_moving(access) + 1 == depth:
-                self.names[value] = source.name("v")
-                source.line(f"{self.names[value]} = {source.load(value, access, variables)}")
+        self._load(depth)
         if depth == count:
             self._write_members(variables)
             return
@@ -218,6 +213,18 @@ class _Nest:
             self._write_depth(depth + 1)
         for reduction in self.reductions:
             self._finish(reduction, depth, variables)
+
+    def _load(self, depth: int) -> None:
+        """Read what no loop further inside moves along."""
+        source = self.source
+        variables = [axis.variable for axis in self.axes]
+        for value, access in self.reads.items():
+            if access is None:
+                if depth == 0:
+                    self.names[value] = source.scalar(value)
+            elif _last_moving(access) + 1 == depth:
+                self.names[value] = source.name("v")
+                source.line(f"{self.names[value]} = {source.load(value, access, variables)}")
 
     def _write_members(self, variables: list[str]) -> None:
         source = self.source

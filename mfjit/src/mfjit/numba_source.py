@@ -39,10 +39,12 @@ class Access:
 class Source:
     """Lines of a function that is being written."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, threads: int) -> None:
         self.storage = storage
+        self.threads = threads
         self.literals = Literals()
         self.functions: set[str] = set()
+        self.kernels: dict[tuple[str, str], None] = {}
         self.lines: list[str] = []
         self.depth = 0
         self.parallel = False
