@@ -20,7 +20,7 @@ from mfjit.parallel_parts import call_parallel, call_part, data_address, on_stac
 
 Shape = tuple[int, ...]
 
-_GROUP = 1024
+_GROUP = 768
 """For how many positions the sums of a weights' gradient are worth keeping in registers."""
 
 

@@ -7,6 +7,8 @@ one place lie one behind the other, for any padding; the windows' rows are shift
 What the arrays and integers are is said by the functions of ``convolution``, which call these.
 """
 
+# ruff: noqa: PLR0912  one long function compiles in less time than two
+
 from __future__ import annotations
 
 from typing import Any
@@ -144,8 +146,8 @@ def conv2d(
                     own[to] = W[m, channel, i, j] if m < o else 0
     for image in range(thread * n // threads, (thread + 1) * n // threads):
         _lay_out(
-            x, image * c * h * w, (c, h, w), own, one - one, (kh, kw), (rows, columns), stride, padding,
-            (one, one),
+            x, image * c * h * w, (c, h, w), own, one - one, (kh, kw), (rows, columns), stride,
+            padding, (one, one),
         )  # fmt: skip
         _multiply(
             own, packed, o, places, c * kw, outer_step, kh, inner_step, out,
@@ -178,8 +180,8 @@ def conv2d_input_gradient(
                     own[to] = W[channel, m, kh - 1 - i, kw - 1 - j] if m < c else 0
     for image in range(thread * n // threads, (thread + 1) * n // threads):
         _lay_out(
-            grad, image * o * rows * columns, (o, rows, columns), own, one - one, (kh, kw), (h, w), (one, one),
-            (kh - 1 - padding[0], kw - 1 - padding[1]), stride,
+            grad, image * o * rows * columns, (o, rows, columns), own, one - one, (kh, kw), (h, w),
+            (one, one), (kh - 1 - padding[0], kw - 1 - padding[1]), stride,
         )  # fmt: skip
         _multiply(
             own, packed, c, places, o * kw, outer_step, kh, w, out, image * c * h * w, h * w,
@@ -319,7 +321,7 @@ def max_pool2d_gradient(
                 left = max(s * stride[1] - padding[1], 0)
                 right = min(s * stride[1] - padding[1] + size[1], w)
                 value = pooled[to + s]
-                if rectified and value <= 0:
+                if rectified and not value > 0:
                     continue
                 place = -1
                 for y in range(top, bottom):

@@ -5,12 +5,14 @@ where the speed of a matrix product comes from (Goto and van de Geijn 2008, "Ana
 high-performance matrix multiplication"). So the innermost blocks are built as LLVM code here.
 """
 
+# ruff: noqa: ARG001  numba hands each function the types, then the code, of all arguments
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -285,7 +287,8 @@ def copy_rows(  # type: ignore[no-untyped-def]
         code = _Vectors(context, builder, sig.args[0].dtype)
         source = code.pointer(sig.args[0], args[0], args[1])
         target = code.pointer(sig.args[3], args[3], args[4])
-        source_step, width, rows, first, stop = args[2], *args[5:]
+        source_step = args[2]
+        width, rows, first, stop = args[5:]
         step = index(code.lanes)
         vectors = builder.sdiv(builder.add(width, index(code.lanes - 1)), step)
         with cgutils.for_range(builder, vectors, intp=index) as v:
@@ -393,7 +396,7 @@ def square_largest(typing, x, upper, lower, out, out_at, count):  # type: ignore
 def square_gradient(  # type: ignore[no-untyped-def]
     typing, x, upper, lower, pooled, grad, pooled_at, out, count, rectified
 ):
-    """Write the gradients of ``count`` windows of 2 x 2 in two rows; ``out`` is laid out as ``x``."""
+    """Write the gradients of ``count`` windows of 2 x 2 in two rows, laid out as ``x`` is."""
     signature = types.void(
         *(x, types.intp, types.intp, pooled, grad, types.intp, out, types.intp, types.boolean)
     )

@@ -6,12 +6,14 @@ address is known to LLVM under a name; callers hold no more than a call. All par
 signature: five arrays' addresses, the address of integers, and the number of a thread.
 """
 
+# ruff: noqa: ARG001  numba hands each function the types, then the code, of all arguments
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numpy as np
 from llvmlite import ir
 from numba import cfunc, get_num_threads, njit, prange
