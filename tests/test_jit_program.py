@@ -203,6 +203,23 @@ def test_dropout_draws_what_the_reference_draws(engine):
     np.testing.assert_allclose(*losses, rtol=1e-12)
 
 
+def test_gradients_as_nodes_are_lowered_as_any_graph(engine):
+    rng = np.random.default_rng(10)
+    graph, X, y, hidden = network(rng)  # of undeclared shapes: read in the run
+    dropped = MSE(y, Dropout(hidden, rate=0.3) @ np.ones((5, 1)))
+    a, b = rows_of(rng)
+    cost = graph.outputs[0] + dropped
+    W1 = graph.parameters[0]
+    first = mf.gradient(cost, W1)
+    second = mf.hvp(cost, W1, np.ones((4, 5)))
+    total = (first * first).sum() + second.sum()
+    sessions = [mf.Session(total, engine=e, seed=1) for e in (engine, "mfcore.reference")]
+    runs = [s.run({X: a, y: b}, training=True) for s in sessions]
+    np.testing.assert_allclose(runs[0][total], runs[1][total], rtol=1e-10)
+    np.testing.assert_allclose(runs[0].gradients[W1], runs[1].gradients[W1], rtol=1e-9)
+    assert runs[0].engine == "interpreting"
+
+
 @mf.operation
 class Branching(mf.Node):
     """What cannot be read: it looks at its elements."""

@@ -136,6 +136,10 @@ class GraphReader:
             fixed = len(spec.inputs) - 1
             sources = [*sources[:fixed], tuple(sources[fixed:])]
         given.update(zip(spec.inputs, sources, strict=True))
+        if "saved_of_result" in spec.forward_asks:
+            result = self.graph.position(node.inputs[spec.inputs.index("result")])
+            about = self._given[result]  # a gradient of a gradient passes on what it was given
+            given["saved_of_result"] = about.get("saved", about.get("saved_of_result"))
         return {**given, "training": self.training, "rng": self._rng}
 
     def _inputs(self, spec: OperationSpec, given: Mapping[str, Any]) -> tuple[Any, ...]:
