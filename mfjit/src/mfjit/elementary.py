@@ -121,7 +121,7 @@ def _tanh(x: Number) -> Number:
 
 def _sigmoid(x: Number) -> Number:
     """``1 / (1 + exp(-max(x, smallest)))``, and a first-order correction."""
-    result, low, _, n_bits = _exp_of_rest(-_clamp(x, x.constants.sigmoid_range))
+    result, low, _, n_bits = _exp_of_rest(_clamp(-x, x.constants.sigmoid_range))
     # The greatest n is one more than an exponent.
     power = power_of_two(n_bits - 1)
     divisor, error = two_sum(result * 2.0 * power, x.constant(1.0))

@@ -31,8 +31,7 @@ class Constants:
     exp_range : tuple of float
         Below it exp is 0, above it infinite; both ends are integers.
     sigmoid_range : tuple of float
-        Minus the logarithm of the greatest float, the smallest float whose ``exp(-x)`` is
-        finite; an ``x`` for which ``1 + exp(-x)`` is 1.
+        Of ``-x``: where ``1 + exp(-x)`` is 1, and the greatest for which ``exp(-x)`` is finite.
     tanh_end : float
         From there on tanh is 1.
     erf_end : float
@@ -122,7 +121,7 @@ FLOAT64 = Constants(
     reciprocal_ln_10=(0.4342944819032518, 1.098319650216765e-17),
     half_pi=(1.5707963267948966, 6.123233995736766e-17),
     exp_range=(-746.0, 710.0),
-    sigmoid_range=(-709.7827128933839, 64.0),
+    sigmoid_range=(-64.0, 709.7827128933839),
     tanh_end=22.0,
     erf_end=6.0,
     # error 2**-57.1 of exp, at most 2**-55.6 of expm1
@@ -252,7 +251,7 @@ FLOAT32 = Constants(
     reciprocal_ln_10=(0.4342944622039795, 1.9699272e-08),
     half_pi=(1.570796251296997, 7.54979e-08),
     exp_range=(-106.0, 89.0),
-    sigmoid_range=(-88.72283172607422, 32.0),
+    sigmoid_range=(-32.0, 88.72283172607422),
     tanh_end=10.0,
     erf_end=4.0,
     # error 2**-33.5 of exp, at most 2**-32.0 of expm1

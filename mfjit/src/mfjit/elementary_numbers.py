@@ -183,7 +183,7 @@ class Number:
         return self._new(self.builder.fdiv, other, self, _EXACT_DIVISION)
 
     def __neg__(self) -> Number:
-        return (self.bits() ^ self.constants.sign_bit).number()
+        return Number(self.builder, self.builder.fneg(self.value), self.constants)
 
     def __abs__(self) -> Number:
         return (self.bits() & ~self.constants.sign_bit).number()
