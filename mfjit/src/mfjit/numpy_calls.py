@@ -145,6 +145,10 @@ class Emitter:
                 [self.operand(arg, value) for arg in value.args],
                 whole(value).squeezed(),
             )
+        if group.kind == "kernel":
+            from mfjit.numpy_kernels import kernel_calls
+
+            return kernel_calls(self, value)
         return _EMITTERS[group.kind](self, value)
 
     def operand(self, arg: Value, value: Value) -> View:
