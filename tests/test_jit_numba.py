@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lowered_interpreter import interpret
+from naive_kernels import KERNELS
 
 pytest.importorskip("numba")
 
@@ -32,8 +33,9 @@ def numbers(shape, dtype=np.float64, seed=0):
 
 
 def check(
-    lowered, inputs=(), parameters=(), states=(), step_settings=(), steps=2, seed=None, rtol=None
-):
+    lowered, inputs=(), parameters=(), states=(), step_settings=(), *,
+    steps=2, seed=None, rtol=None, kernels=None,
+):  # fmt: skip
     """Run a few steps here and in the interpreter, and compare all that comes out."""
     bound = NumbaExecutable(lowered).bind(
         [p.copy() for p in parameters], [s.copy() for s in states]
@@ -44,7 +46,13 @@ def check(
         given_settings = [float(x) for x in step_settings]
         with np.errstate(all="ignore"):
             expected, expected_parameters, expected_states = interpret(
-                lowered, inputs, expected_parameters, expected_states, step_settings, theirs
+                lowered,
+                inputs,
+                expected_parameters,
+                expected_states,
+                step_settings,
+                theirs,
+                kernels,
             )
         found = bound.step([np.asarray(x) for x in inputs], given_settings, ours)
         for value, a, b in zip(lowered.outputs, found, expected, strict=True):
@@ -193,6 +201,27 @@ def test_products_of_any_layout_small_and_large(dtype):
             ]
         ]  # fmt: skip
     check(b.finish(outputs), arrays, steps=1, rtol=2e-4 if dtype == np.float32 else 1e-11)
+
+
+def test_convolution_and_pooling():
+    b = Builder()
+    x, W = b.input((3, 2, 8, 7), np.float32), b.input((5, 2, 3, 3), np.float32)
+    turned = b.input((7, 8, 2, 3), np.float32)
+    how = {"stride": (1, 2), "pads": (1, 0)}
+    y = b.kernel("conv2d", (x, W), (3, 5, 8, 3), **how)
+    positive = b.elementwise("maximum", y, 0.0)
+    pooling = {"size": (2, 2), "stride": (2, 1), "pads": (0, 0)}
+    pooled = b.kernel("max_pool2d", (positive,), (3, 5, 4, 2), **pooling)
+    upstream = b.elementwise("square", pooled)
+    back = b.kernel("max_pool2d_gradient", (upstream, positive, pooled), y.shape, **pooling)
+    outputs = [
+        pooled,
+        b.kernel("conv2d_input_gradient", (back, W), x.shape, **how),
+        b.kernel("conv2d_weight_gradient", (x, back), W.shape, **how),
+        b.kernel("conv2d", (b.transpose(turned), W), (3, 5, 8, 3), **how),
+    ]
+    arrays = [numbers(v.shape, v.dtype, k) for k, v in enumerate(b.leaves["input"])]
+    check(b.finish(outputs), arrays, rtol=1e-4, kernels=KERNELS)
 
 
 def test_empty_and_scalar_arrays():

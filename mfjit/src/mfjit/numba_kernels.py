@@ -37,7 +37,9 @@ def write_kernel(source: Source, value: Value) -> None:
     operands = [_array(source, arg) for arg in value.args]
     pointer, start = source.storage.locate(value)
     result = _carray(pointer, start, value.shape)
-    steps = [str(n) for pair in (value.attributes["stride"], value.attributes["pads"]) for n in pair]
+    steps = [
+        str(n) for pair in (value.attributes["stride"], value.attributes["pads"]) for n in pair
+    ]
     if name.startswith("conv2d"):
         nothing = _carray(pointer, start, (0,))
         workspace = _workspace(source, value)
