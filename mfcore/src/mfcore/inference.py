@@ -30,13 +30,14 @@ _PROBES: tuple[tuple[int, np.dtype[Any]], ...] = (
     (1, np.dtype(np.float32)),
     (2, np.dtype(np.int64)),
     (11, np.dtype(np.float64)),
-    (131, np.dtype(np.int64)),
+    (23, np.dtype(np.int64)),
     (17, np.dtype(np.float32)),
 )
 """What an axis of any size, and an undeclared dtype, are taken to be.
 
-Sizes small and large find what depends on them; 1 finds what drops such axes. Dtypes of
-several kinds find results whose dtype depends on them.
+Several sizes find what depends on them; 1 finds what drops such axes. They are small, for an
+array may have several such axes. Dtypes of several kinds find results whose dtype depends on
+them.
 """
 
 _MISMATCH = (ValueError, IndexError, DtypeMismatchError)
@@ -44,6 +45,12 @@ _MISMATCH = (ValueError, IndexError, DtypeMismatchError)
 
 _CASES = 3000
 """How many cases are tried before a failure is left for the run to find."""
+
+_LARGE = (64, 256, 1024, 4096)
+"""Sizes tried for all axes of any size at once: windows may be larger than what else occurs."""
+
+_ELEMENTS = 4_000_000
+"""Cases of more elements are not tried: not all functions of NumPy can be read without any."""
 
 
 class Known:
@@ -195,6 +202,10 @@ def _infer(node: Node, knowns: list[Known]) -> Known | None:
             for ns in zip(*(r.shape for r in found), strict=True)
         )
         dtype = found[0].dtype if len({r.dtype for r in found}) == 1 else None
+        if 0 in shape and not any(0 in known.shape for known in knowns):
+            return None  # as `x[100:]`, whose length is 0 under all probes, but not always
+        if _differs_otherwise(node, knowns, shape):
+            return None
         if None in shape or dtype is None:
             return _alike(shape, dtype, tuple(results))
         return _alike(shape, dtype, (found[0],))
@@ -252,6 +263,38 @@ def _read(
     return first, None
 
 
+def _free_axes(knowns: list[Known]) -> list[tuple[int, int]]:
+    """Return the axes of any size, as positions of the input and of the axis."""
+    return [
+        (k, a) for k, known in enumerate(knowns) for a, n in enumerate(known.shape) if n is None
+    ]
+
+
+def _differs_otherwise(node: Node, knowns: list[Known], shape: Shape) -> bool:
+    """Say whether what the probes agree on differs where axes of any size are unequal.
+
+    Under one probe all such axes are equal; here one after the other has another size.
+    """
+    free = _free_axes(knowns)
+    if len(free) < 2:
+        return False
+    base = [known.cases[-1 if known.complete else 2] for known in knowns]
+    if any(case is None for case in base):
+        return False
+    for k, a in free:
+        case: Any = base[k]
+        for size in (case.shape[a] // 2, case.shape[a] + 4):
+            varied = Abstract((*case.shape[:a], size, *case.shape[a + 1 :]), case.dtype)
+            inputs = [varied if i == k else value for i, value in enumerate(base)]
+            result, _ = _read(node, knowns, inputs)
+            if result is not None and not (
+                result.ndim == len(shape)
+                and all(n is None or n == m for n, m in zip(shape, result.shape, strict=True))
+            ):
+                return True
+    return False
+
+
 def _fits_otherwise(node: Node, knowns: list[Known], failures: list[Exception]) -> Iterator[bool]:
     """Say of further cases, one by one, whether what does not fit may fit in them.
 
@@ -260,9 +303,7 @@ def _fits_otherwise(node: Node, knowns: list[Known], failures: list[Exception]) 
     does a failure that says nothing about shapes.
     """
     yield not all(_is_mismatch(failure) for failure in failures)
-    free = [
-        (k, a) for k, known in enumerate(knowns) for a, n in enumerate(known.shape) if n is None
-    ]
+    free = _free_axes(knowns)
     untyped = [k for k, known in enumerate(knowns) if known.dtype is None]
     if not free and not untyped:
         return
@@ -271,16 +312,20 @@ def _fits_otherwise(node: Node, knowns: list[Known], failures: list[Exception]) 
     if len(sizes) ** len(free) * len(kinds) ** len(untyped) > _CASES:
         yield True
         return
-    for chosen in product(sizes, repeat=len(free)):
+    large = [(n,) * len(free) for n in _LARGE if free]
+    for chosen in (*product(sizes, repeat=len(free)), *large):
         at = dict(zip(free, chosen, strict=True))
+        shapes: list[Any] = [
+            tuple(at.get((k, a), n) for a, n in enumerate(known.shape))
+            for k, known in enumerate(knowns)
+        ]
+        if sum(map(math.prod, shapes)) > _ELEMENTS:
+            continue
         for typed in product(kinds, repeat=len(untyped)):
             of = dict(zip(untyped, typed, strict=True))
             inputs = [
-                Abstract(
-                    tuple(at.get((k, a), n) for a, n in enumerate(known.shape)),  # type: ignore[misc]
-                    of.get(k, known.dtype),  # type: ignore[arg-type]
-                )
-                for k, known in enumerate(knowns)
+                Abstract(shape, of.get(k, known.dtype))  # type: ignore[arg-type]
+                for k, (shape, known) in enumerate(zip(shapes, knowns, strict=True))
             ]
             result, failure = _read(node, knowns, inputs)
             yield result is not None or not _is_mismatch(failure)
@@ -304,8 +349,10 @@ def _sizes(node: Node, knowns: list[Known]) -> Iterator[int]:
         yield from (n for n in shape if n is not None)
         totals.append(math.prod(n for n in shape if n is not None))
     for value in (getattr(node, name) for name in spec.hyperparameters):
-        numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if type(n) is int]
-        yield from (abs(n) for n in numbers)
+        numbers = [
+            n for n in (value if isinstance(value, (tuple, list)) else (value,)) if type(n) is int
+        ]
+        yield from (abs(n) + more for n in numbers for more in (0, 1))
         totals.append(abs(math.prod(numbers)))
     for total in totals:
         yield total

@@ -80,7 +80,7 @@ class Symbolic(NumpySyntax["Symbolic"]):
     def _apply(
         self, operation: Any, inputs: tuple[Any, ...], hyperparameters: Mapping[str, Any]
     ) -> Symbolic:
-        return Symbolic(operation(*_nodes(inputs), **hyperparameters))
+        return Symbolic(operation(*_nodes(inputs), **_nodes(dict(hyperparameters))))
 
 
 class _UnknownLength:
@@ -108,6 +108,8 @@ def _nodes(value: Any) -> Any:
         return type(value)(_nodes(part) for part in value)
     if isinstance(value, dict):
         return {key: _nodes(part) for key, part in value.items()}
+    if isinstance(value, _UnknownLength):
+        raise NotKnownError("shape")
     return value
 
 
