@@ -112,6 +112,9 @@ def call_part(typing, part, a, b, c, d, workspace, integers, thread):  # type: i
 def call_parallel(
     part: int, a: int, b: int, c: int, d: int, workspace: int, integers: int, threads: int
 ) -> None:
-    """Call a part once for each of a number of threads."""
+    """Call a part once for each of a number of threads; one needs no others to be woken."""
+    if threads == 1:
+        call_part(part, a, b, c, d, workspace, integers, 0)
+        return
     for thread in prange(threads):
         call_part(part, a, b, c, d, workspace, integers, thread)
