@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import mfcore as mf
 import mfops_basic as ops
+from mfcore.checks import unbroadcast
 from mfcore.errors import BackwardError, NotDifferentiableError
-from mfcore.reference import ReferenceEngine, unbroadcast
+from mfcore.reference import ReferenceEngine
 from mfops_nn import MSE, Linear, Sigmoid
 
 pytestmark = pytest.mark.usefixtures("core_packs")

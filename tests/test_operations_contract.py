@@ -13,7 +13,7 @@ from operation_samples import SAMPLES, Sample
 import mfcore as mf
 import mfops_basic as basic
 import mfops_nn as nn
-from mfcore.reference import unbroadcast
+from mfcore.checks import unbroadcast
 
 ALL = [pytest.param(s, id=str(s)) for s in SAMPLES]
 DIFFERENTIABLE = [

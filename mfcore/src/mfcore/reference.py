@@ -7,23 +7,21 @@ arguments and the slot of its result. There is nothing else to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 import numpy as np
 
 from mfcore.calls import Call, gather
+from mfcore.checks import Checks, shown
 from mfcore.engine import Engine, Memory, Program
 from mfcore.errors import (
     BackwardError,
-    ForwardError,
-    NodeUseError,
     NotDifferentiableError,
-    type_name,
 )
 from mfcore.graph import Graph, collector_paused
-from mfcore.node import Array, Constant, Node, as_array
+from mfcore.node import Array, Constant, Node
 from mfcore.operation import spec_of
 
 if TYPE_CHECKING:
@@ -71,6 +69,7 @@ class ReferenceProgram(Program):
         self._literals: dict[int, tuple[int, ...]] = {}
         self._arguments: dict[int, tuple[int, ...]] = {}
         self._calls: dict[tuple[type[Node], int | bytes], Call] = {}
+        self._checks = Checks(graph)
         self._verified = False
         self._constants: set[int] = set()
         self._steps: list[_ForwardStep] = []
@@ -204,17 +203,17 @@ class ReferenceProgram(Program):
                 else:
                     memory[result], memory[second] = _pair(call(*first(memory)))
         except Exception as error:
-            raise self._forward_error(result, memory, error) from error
+            raise self._checks.forward_error(result, memory, error) from error
         if not self._verified:
             for step in self._steps:
-                self._verify(step[-1], memory)
+                self._checks.verify(step[-1], memory)
             self._verified = True
 
     def forward_observed(self, memory: Memory, observers: Observers, run: Run) -> None:
         steps = {step[-1]: step for step in self._steps}
         graph = self.graph
         for i, node in enumerate(graph.nodes):
-            inputs = self._inputs(i, memory)
+            inputs = self._checks.inputs(i, memory)
             if i in steps:
                 call, first, second, _ = steps[i]
                 observers.fire("mf_forward_start", run=run, graph=graph, node=node, inputs=inputs)
@@ -225,15 +224,15 @@ class ReferenceProgram(Program):
                     else:
                         memory[i], memory[second] = _pair(returned)
                 except Exception as error:
-                    raise self._forward_error(i, memory, error) from error
-                self._verify(i, memory)
+                    raise self._checks.forward_error(i, memory, error) from error
+                self._checks.verify(i, memory)
             observers.fire(
                 "mf_forward_finish",
                 run=run,
                 graph=graph,
                 node=node,
                 inputs=inputs,
-                value=_shown(memory[i]),
+                value=shown(memory[i]),
             )
 
     def backward(self, memory: Memory, of: int, wrt: Iterable[int], seed: Array) -> Memory:
@@ -251,7 +250,7 @@ class ReferenceProgram(Program):
                 else:
                     gradients = call(*first(memory))
                 if type(gradients) is not tuple or len(gradients) != len(targets):
-                    gradients = self._checked_count(gradients, len(targets), slot - count)
+                    gradients = self._checks.counted(gradients, len(targets), slot - count)
                 for k, source in enumerate(targets):
                     gradient = gradients[k]
                     if gradient is None or source < 0:
@@ -263,13 +262,13 @@ class ReferenceProgram(Program):
                         except AttributeError:  # a Python number or a list
                             fits = False
                         if not fits:
-                            gradient = self._fitted(gradient, value, slot - count, k)
+                            gradient = self._checks.fitted(gradient, value, slot - count, k)
                     sofar = memory[count + source]
                     memory[count + source] = gradient if sofar is None else sofar + gradient
         except (BackwardError, NotDifferentiableError):
             raise
         except Exception as error:
-            raise self._backward_error(slot - count, memory, error) from error
+            raise self._checks.backward_error(slot - count, memory, memory[slot], error) from error
         return memory
 
     def backward_observed(
@@ -306,15 +305,15 @@ class ReferenceProgram(Program):
             except NotDifferentiableError:
                 raise
             except Exception as error:
-                raise self._backward_error(i, memory, error) from error
-            gradients = self._checked_count(gradients, len(targets), i)
+                raise self._checks.backward_error(i, memory, grad, error) from error
+            gradients = self._checks.counted(gradients, len(targets), i)
             sent: dict[str, Array | None] = dict.fromkeys(spec_of(node).input_names(len(targets)))
             names = tuple(sent)
             for k, source in enumerate(targets):
                 gradient = gradients[k]
                 if gradient is None or source < 0:
                     continue
-                gradient = self._fitted(gradient, memory[source], i, k)
+                gradient = self._checks.fitted(gradient, memory[source], i, k)
                 sent[names[k]] = gradient
                 received.setdefault(source, []).append((node, gradient))
                 sofar = memory[count + source]
@@ -327,104 +326,6 @@ class ReferenceProgram(Program):
     def gradients(self, memory: Memory, positions: Iterable[int]) -> list[Array | None]:
         count = self._count
         return [memory[count + position] for position in positions]
-
-    # Checking what operations return
-
-    def _inputs(self, i: int, memory: Memory) -> dict[str, Array]:
-        """Values of a node's inputs by field name."""
-        node = self.graph.nodes[i]
-        if node.__operation__ is None:
-            return {}
-        names = spec_of(node).input_names(len(node.inputs))
-        index = self.graph._index
-        return {n: _shown(memory[index[s]]) for n, s in zip(names, node.inputs, strict=True)}
-
-    def _verify(self, i: int, memory: Memory) -> None:
-        if not isinstance(memory[i], (np.ndarray, np.generic)):
-            raise ForwardError(
-                f"forward of {self._describe(i)} returned {type_name(memory[i])}, not a NumPy array"
-            )
-
-    def _checked_count(self, gradients: Any, arity: int, i: int) -> Any:
-        if not isinstance(gradients, (tuple, list)):
-            gradients = (gradients,)
-        if len(gradients) != arity:
-            raise BackwardError(
-                f"backward of {self._describe(i)} returned {len(gradients)} gradients for "
-                f"{arity} inputs: it must return one for each, None where there is none"
-            )
-        return gradients
-
-    def _fitted(self, gradient: Any, value: Array, i: int, k: int) -> Array:
-        """Return a gradient in the shape and dtype of the value it belongs to."""
-        try:
-            gradient = as_array(gradient, "it")[()]
-        except NodeUseError as error:
-            raise BackwardError(
-                f"backward of {self._describe(i)} returned {type_name(gradient)} as gradient for "
-                f"its input {self._input_name(i, k)!r}: {error}"
-            ) from None
-        if gradient.shape != value.shape:
-            spec = spec_of(self.graph.nodes[i])
-            broadcasts = spec.inputs[min(k, len(spec.inputs) - 1)] in spec.broadcasts
-            summed = unbroadcast(gradient, value.shape) if broadcasts else None
-            if summed is None:
-                raise BackwardError(
-                    f"backward of {self._describe(i)} returned a gradient of shape "
-                    f"{gradient.shape} for its input {self._input_name(i, k)!r} "
-                    f"of shape {value.shape}"
-                )
-            gradient = summed
-        if value.dtype.kind == "f" and gradient.dtype != value.dtype:
-            gradient = gradient.astype(value.dtype)
-        return gradient  # type: ignore[no-any-return]
-
-    # Errors that name the node
-
-    def _describe(self, i: int) -> str:
-        return self.graph.describe(self.graph.nodes[i])
-
-    def _input_name(self, i: int, k: int) -> str:
-        node = self.graph.nodes[i]
-        return spec_of(node).input_names(len(node.inputs))[k]
-
-    def _forward_error(self, i: int, memory: Memory, error: Exception) -> ForwardError:
-        for source in self.graph.nodes[i].inputs:
-            if source.__operation__ is not None:
-                # An operation that returned no array is at fault, not the one that read it.
-                self._verify(self.graph.position(source), memory)
-        inputs = _summary(self._inputs(i, memory))
-        return ForwardError(
-            f"forward of {self._describe(i)} raised {type(error).__name__}: {error}\n"
-            f"  its inputs: {inputs}"
-        )
-
-    def _backward_error(self, i: int, memory: Memory, error: Exception) -> BackwardError:
-        inputs = _summary({"grad": memory[self._count + i], **self._inputs(i, memory)})
-        return BackwardError(
-            f"backward of {self._describe(i)} raised {type(error).__name__}: {error}\n"
-            f"  what it was given: {inputs}"
-        )
-
-
-def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array | None:
-    """Sum a gradient over the axes along which an input of ``shape`` was broadcast.
-
-    Returns ``None`` where ``shape`` does not broadcast to the gradient's shape.
-    """
-    added = gradient.ndim - len(shape)
-    if added < 0:
-        return None
-    for mine, theirs in zip(gradient.shape[added:], shape, strict=True):
-        if theirs not in (1, mine):
-            return None
-    stretched = tuple(
-        added + axis
-        for axis, size in enumerate(shape)
-        if size == 1 and gradient.shape[added + axis] != 1
-    )
-    summed = gradient.sum(axis=(*range(added), *stretched), keepdims=True)
-    return summed.reshape(shape)[()]  # type: ignore[no-any-return]
 
 
 def _arguments(slots: Sequence[int]) -> tuple[Any, Any]:
@@ -446,22 +347,7 @@ def _not_differentiable(graph: Graph, i: int, *_: Any) -> Never:
     )
 
 
-def _shown(value: Any) -> Any:
-    """Return a value as observers see it: the Python number of a constant as a NumPy scalar."""
-    return np.asarray(value)[()] if type(value) in (bool, int, float) else value
-
-
 def _pair(returned: Any) -> tuple[Any, Any]:
     if type(returned) is not tuple:
         raise TypeError("forward must return (value, saved), because backward asks for saved")
     return returned
-
-
-def _summary(arrays: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_kind(value)}" for name, value in arrays.items())
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, (np.ndarray, np.generic)):
-        return f"{value.dtype}{list(value.shape)}"
-    return type_name(value)
