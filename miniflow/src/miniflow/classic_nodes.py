@@ -18,6 +18,7 @@ import numpy as np
 import mfcore
 import mfops_basic
 import mfops_nn
+from mfcore.checks import unbroadcast
 from mfcore.errors import (
     FeedDtypeError,
     ForwardError,
@@ -27,7 +28,6 @@ from mfcore.errors import (
     NodeUseError,
     type_name,
 )
-from mfcore.reference import unbroadcast
 
 Array: TypeAlias = mfcore.Array
 
