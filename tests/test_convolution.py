@@ -259,3 +259,29 @@ def test_a_convolutional_network_learns_whether_a_bar_lies_or_stands() -> None:
             session[parameter] = session[parameter] - 0.3 * run.gradients[parameter]
 
     assert losses[-1] < 0.1 < losses[0]
+
+
+def test_the_gradients_themselves_have_gradients() -> None:
+    rng = np.random.default_rng(0)
+    images = mf.Input("images", shape=(2, 2, 6, 5))
+    W = mf.Parameter(rng.normal(size=(3, 2, 3, 2)), name="W")
+    b = mf.Parameter(rng.normal(size=3), name="b")
+    hidden = np.tanh(Conv2D(images, W, b, stride=(1, 2), padding=1))
+    cost = np.sum(np.square(AvgPool2D(MaxPool2D(hidden, size=2, stride=1))))
+    to_images, to_W = mf.gradient(cost, [images, W])
+    node = np.sum(np.sin(to_images)) + np.sum(np.square(to_W))
+    session = mf.Session(node)
+    data, direction = rng.normal(size=(2, 2, 2, 6, 5))
+    along = rng.normal(size=(3, 2, 3, 2))
+    start = session[W]
+
+    def value(step: float) -> float:
+        session[W] = start + step * along
+        return float(session.run({images: data + step * direction})[node])
+
+    measured = (value(1e-6) - value(-1e-6)) / 2e-6
+    session[W] = start
+    found = session.run({images: data}).backward(wrt=[images, W])
+
+    slope = np.sum(found[images] * direction) + np.sum(found[W] * along)
+    np.testing.assert_allclose(slope, measured, rtol=1e-6)
