@@ -321,16 +321,16 @@ def _sine_of_part(r: Number, r_low: Number) -> Number:
     return multiply_add(r, high, multiply_add(r_low, high, rest))
 
 
-def _cosine_of_part(r: Number) -> Number:
-    """``cos(pi / 2 * r)``."""
-    square = r * r
+def _cosine_of_part(r: Number, r_low: Number) -> Number:
+    """``cos(pi / 2 * (r + r_low))``."""
+    square = multiply_add(r, r, (r + r) * r_low)
     return multiply_add(square, polynomial(square, r.constants.cosine), 1.0)
 
 
 def _sin_or_cos(n: Integer, r: Number, r_low: Number) -> Number:
     """Sine of n quarter turns and r."""
     is_even = (n & 1).is_zero()
-    result = select(is_even, _sine_of_part(r, r_low), _cosine_of_part(r))
+    result = select(is_even, _sine_of_part(r, r_low), _cosine_of_part(r, r_low))
     # The bit for two quarter turns becomes the sign's.
     sign = (n & 2) << n.constants.sign_bit.bit_length() - 2
     return (result.bits() ^ sign).number()
