@@ -23,55 +23,28 @@ from mfjit.functions import Slot, emit_call
 from mfjit.ir import Shape, Value
 from mfjit.primitives import PRIMITIVES
 from mfjit.reading import Traced, TracedGenerator
+from mfjit.recomputing import Recomputing
+from mfjit.unread import BackwardCall, ForwardCall
 
 Kind: TypeAlias = tuple[Shape, np.dtype[Any]]
 """Shape and dtype of an array."""
 
 
-class GraphReader:
-    """Reads a graph, and its gradients, into one program.
+class OperationReader:
+    """Reads operations that are applied to values of a program.
 
     Parameters
     ----------
-    graph : Graph
-        What to read.
     builder : Builder
-        Where it is emitted.
-    leaves : mapping
-        For each input and parameter of the graph, its value in the program.
-    training : bool
-        What operations that ask for ``training`` are told.
+        Where they are emitted.
     """
 
-    def __init__(
-        self, graph: Graph, builder: Builder, leaves: Mapping[Node, Value], training: bool
-    ) -> None:
-        self.graph = graph
+    def __init__(self, builder: Builder) -> None:
         self.builder = builder
-        self.training = training
-        self._rng = TracedGenerator(builder, self.read)
-        self._given: list[dict[str, Any]] = [{} for _ in graph.nodes]
-        self._called: dict[int, str] = {}
-        self.values: list[Any] = [None] * len(graph)
-        for position, node in enumerate(graph.nodes):
-            if isinstance(node, (Input, Parameter)):
-                self.values[position] = self.traced(leaves[node])
-            elif isinstance(node, Constant):
-                self.values[position] = node.value
-            else:
-                builder.origin = graph.name(node)
-                self.values[position] = self._forward(position, node)
 
     def traced(self, value: Value) -> Traced:
         """Return a value of the program as code can read it."""
         return Traced(value, self.builder, self.read)
-
-    def value(self, node: Node) -> Value:
-        """Return what a node is in the program."""
-        found = self.values[self.graph.position(node)]
-        return found.value if isinstance(found, Traced) else self.builder.value(found)
-
-    # Forward
 
     def read(self, operation: Any, inputs: tuple[Any, ...], given: Mapping[str, Any]) -> Any:
         """Read an operation that another one applies: ``apply`` on traced values."""
@@ -96,36 +69,83 @@ class GraphReader:
         values = [x.value if isinstance(x, Traced) else builder.value(x) for x in inputs]
         return self.traced(rule(builder, *values, **given))
 
-    def _forward(self, position: int, node: Node) -> Any:
+
+class GraphReader(OperationReader):
+    """Reads a graph, and its gradients, into one program.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to read.
+    builder : Builder
+        Where it is emitted.
+    leaves : mapping
+        For each input and parameter of the graph, its value in the program.
+    training : bool
+        What operations that ask for ``training`` are told.
+    """
+
+    def __init__(
+        self, graph: Graph, builder: Builder, leaves: Mapping[Node, Value], training: bool
+    ) -> None:
+        super().__init__(builder)
+        self.graph = graph
+        self.training = training
+        self._rng = TracedGenerator(builder, self.read)
+        self._given: list[dict[str, Any]] = [{} for _ in graph.nodes]
+        self._called: dict[int, str] = {}
+        self.values: list[Any] = [None] * len(graph)
+        for position, node in enumerate(graph.nodes):
+            if isinstance(node, (Input, Parameter)):
+                self.values[position] = self.traced(leaves[node])
+            elif isinstance(node, Constant):
+                self.values[position] = node.value
+            else:
+                builder.origin = graph.name(node)
+                self.values[position] = self._forward(position, node)
+
+    def value(self, node: Node) -> Value:
+        """Return what a node is in the program."""
+        found = self.values[self.graph.position(node)]
+        return found.value if isinstance(found, Traced) else self.builder.value(found)
+
+    # Forward
+
+    def _forward(self, position: int, node: Node) -> Traced:
         spec = spec_of(node)
-        given = self._arguments(node, spec)
-        self._given[position] = given
+        given = self._given[position] = self.arguments(node, spec, self.values)
+        return self.forward(position, node, given)
+
+    def forward(self, position: int, node: Node, given: dict[str, Any]) -> Traced:
+        """Emit an operation; complete what its ``backward`` may ask for."""
+        spec = spec_of(node)
         rule = PRIMITIVES.get(node.qualified_name())
-        value: Any
+        result: Any
         try:
             if rule is not None:
                 hyperparameters = {name: given[name] for name in spec.hyperparameters}
-                value = self._primitive(rule, self._inputs(spec, given), hyperparameters)
+                result = self._primitive(rule, self._inputs(spec, given), hyperparameters)
             elif spec.saves:
-                value, given["saved"] = spec.call_forward(given)
+                result, given["saved"] = spec.call_forward(given)
             else:
-                value = spec.call_forward(given)
+                result = spec.call_forward(given)
         except Exception as error:
-            value = self._call_forward(position, node, spec, error)
-        value = self._as_traced(value)
-        given["value"] = value
+            result = self._call_forward(position, node, spec, given, error)
+        value = given["value"] = self._as_traced(result)
         return value
 
     def _as_traced(self, value: Any) -> Traced:
         return value if isinstance(value, Traced) else self.traced(self.builder.value(value))
 
-    def _arguments(self, node: Node, spec: OperationSpec) -> dict[str, Any]:
+    def arguments(
+        self, node: Node, spec: OperationSpec, values: Sequence[Any] | Mapping[int, Any]
+    ) -> dict[str, Any]:
         """Return what an operation's functions may ask for, by name.
 
         A Python number stays one only beside an array that it is broadcast against, as in the
-        reference engine.
+        reference engine. ``values`` are those of all nodes, by position.
         """
-        sources = [self.values[self.graph.position(source)] for source in node.inputs]
+        sources = [values[self.graph.position(source)] for source in node.inputs]
         constant = [not isinstance(x, Traced) for x in sources]
         if all(constant) or not spec.broadcasts:
             sources = [
@@ -146,15 +166,24 @@ class GraphReader:
         inputs = [given[name] for name in spec.inputs]
         return (*inputs[:-1], *inputs[-1]) if spec.variadic else tuple(inputs)
 
+    def given_to(self, position: int) -> dict[str, Any]:
+        """Return what an operation's ``backward`` may ask for, as the forward pass left it."""
+        return self._given[position]
+
     # Gradients
 
     def gradients(
-        self, of: Node, wrt: Sequence[Node], seed: Value | None = None
+        self,
+        of: Node,
+        wrt: Sequence[Node],
+        seed: Value | None = None,
+        kept: frozenset[Node] | None = None,
     ) -> list[Value | None]:
         """Emit the gradients of a node; ``None`` for a node that none reaches.
 
         The same walk, in the same order, as the reference engine's. ``seed`` is the gradient
-        of ``of`` itself; by default 1.
+        of ``of`` itself; by default 1. With ``kept``, the values of these nodes alone are
+        kept for it, and all others computed again (see ``recomputing.py``).
         """
         graph, builder = self.graph, self.builder
         targets = {graph.position(node) for node in wrt}
@@ -167,6 +196,7 @@ class GraphReader:
             dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
             seed = builder.broadcast_to(builder.literal(1, dtype), value.shape)
         found: dict[int, Traced] = {start: self.traced(seed)} if needed[start] else {}
+        again = None if kept is None else Recomputing(self, kept)
         for i in range(start, -1, -1):
             node = graph.nodes[i]
             if i not in found or node.__operation__ is None:
@@ -176,7 +206,8 @@ class GraphReader:
             if not any(flags):
                 continue
             builder.origin = f"backward of {graph.name(node)}"
-            for source, gradient in self._backward(i, node, found[i], sources, flags):
+            given = self._given[i] if again is None else again.given(i, found[i])
+            for source, gradient in self._backward(i, node, given, found[i], sources, flags):
                 found[source] = found[source] + gradient if source in found else gradient
         return [
             found[position].value if (position := graph.position(node)) in found else None
@@ -184,14 +215,20 @@ class GraphReader:
         ]
 
     def _backward(
-        self, i: int, node: Node, grad: Traced, sources: list[int], flags: list[bool]
+        self,
+        i: int,
+        node: Node,
+        given: dict[str, Any],
+        grad: Traced,
+        sources: list[int],
+        flags: list[bool],
     ) -> list[tuple[int, Traced]]:
         spec = spec_of(node)
         if spec.backward is None:
             raise NotDifferentiableError(
                 f"{self.graph.describe(node)} has no backward: no gradient passes through it"
             )
-        given = {**self._given[i], "grad": grad, "wanted": spec.wanted(flags)}
+        given = {**given, "grad": grad, "wanted": spec.wanted(flags)}
         try:
             if i in self._called and ("saved" in spec.backward_asks):
                 raise NotTraceableError(self._called[i])
@@ -230,12 +267,17 @@ class GraphReader:
     # Operations that cannot be read
 
     def _call_forward(
-        self, position: int, node: Node, spec: OperationSpec, error: Exception
+        self,
+        position: int,
+        node: Node,
+        spec: OperationSpec,
+        given: dict[str, Any],
+        error: Exception,
     ) -> Traced:
         if "rng" in spec.forward_asks:
             raise self._unreadable(node, "forward", error) from error
         self._called[position] = str(error)
-        value: Traced = self._emit(node, _Forward(spec), self._given[position], error)
+        value: Traced = self._emit(node, ForwardCall(spec), given, error)
         return value
 
     def _call_backward(
@@ -244,7 +286,7 @@ class GraphReader:
         if "rng" in spec.forward_asks and "saved" in spec.backward_asks:
             raise self._unreadable(node, "backward", error) from error
         given = {k: v for k, v in given.items() if k != "saved"}
-        call = _Backward(spec, tuple(given["wanted"]))
+        call = BackwardCall(spec, tuple(given["wanted"]))
         returned = self._emit(node, call, given, error)
         parts = iter(returned if isinstance(returned, tuple) else (returned,))
         return tuple([next(parts) if there else None for there in call.there])
@@ -275,66 +317,6 @@ class GraphReader:
 
     def _unreadable(self, node: Node, function: str, error: Exception) -> CannotLower:
         return CannotLower(f"{function} of {self.graph.describe(node)} cannot be compiled: {error}")
-
-
-class _Called:
-    """An operation's function as a function of arrays in a row."""
-
-    which = ""
-
-    def __init__(self, spec: OperationSpec) -> None:
-        self.spec = spec
-        self.names: list[tuple[str, int | None]] = []
-        self.fixed: dict[str, Any] = {}
-
-    @property
-    def __name__(self) -> str:
-        return f"{self.which} of {self.spec.name}"
-
-    def given(self, arrays: Sequence[Any]) -> dict[str, Any]:
-        """Return arrays, and what else there is, by the names that a function asks for."""
-        given = dict(self.fixed)
-        groups: dict[str, list[Any]] = {}
-        for (name, count), array in zip(self.names, arrays, strict=True):
-            if count is None:
-                given[name] = array
-            else:
-                groups.setdefault(name, []).append(array)
-        given.update({name: tuple(group) for name, group in groups.items()})
-        return given
-
-
-class _Forward(_Called):
-    which = "forward"
-
-    def __call__(self, *arrays: Any) -> Any:
-        result = self.spec.call_forward(self.given(arrays))
-        return result[0] if self.spec.saves else result
-
-
-class _Backward(_Called):
-    which = "backward"
-
-    def __init__(self, spec: OperationSpec, wanted: tuple[bool, ...]) -> None:
-        super().__init__(spec)
-        self.wanted = wanted
-        self.there: list[bool] = []
-
-    def __call__(self, *arrays: Any) -> Any:
-        given = self.given(arrays)
-        if self.spec.saves:
-            given["value"], given["saved"] = self.spec.call_forward(given)
-        returned = self.spec.call_backward(given)
-        gradients = returned if isinstance(returned, (tuple, list)) else (returned,)
-        there = [
-            wanted and gradient is not None
-            for wanted, gradient in zip(self.wanted, gradients, strict=True)
-        ]
-        if self.there and there != self.there:
-            raise TypeError("backward returned gradients for other inputs than before")
-        self.there = there
-        kept = tuple([g for g, keep in zip(gradients, there, strict=True) if keep])
-        return kept if len(kept) != 1 else kept[0]
 
 
 def unbroadcast(b: Builder, gradient: Value, shape: Shape) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -14,7 +14,7 @@ from mfcore.optimizer import OptimizerSpec, OptimizerState, optimizer_spec
 from mfjit.builder import Builder
 from mfjit.errors import CannotLower
 from mfjit.ir import ELEMENTWISE, LEAVES, VIEWS, Lowered, Value
-from mfjit.lowering import GraphReader, Kind
+from mfjit.lowering import GraphReader, Kind, OperationReader
 from mfjit.parameters import FlatParameters
 from mfjit.reading import Setting, Specialise, Traced
 
@@ -149,6 +149,39 @@ def lower_training(
     """
     spec = optimizer_spec(optimizer)
     still = _unreached(graph, cost)
+    return _specialised(
+        spec,
+        optimizer,
+        fixed,
+        lambda literal: _lowered(graph, kinds, cost, spec, optimizer, still, literal),
+        lambda reason: _gradients_only(graph, kinds, cost, still, reason),
+    )
+
+
+def lower_update(flat: FlatParameters, optimizer: Any) -> TrainingProgram:
+    """Return an optimizer's update alone, as a program from gradients of the trained flat arrays.
+
+    An update that does not treat all elements alike cannot be done to many parameters in one
+    array: its program is empty, and ``updated`` false.
+    """
+    spec = optimizer_spec(optimizer)
+    return _specialised(
+        spec,
+        optimizer,
+        True,
+        lambda literal: _lowered_update(flat, spec, optimizer, literal),
+        lambda reason: _no_update(flat, reason),
+    )
+
+
+def _specialised(
+    spec: OptimizerSpec,
+    optimizer: Any,
+    fixed: bool,
+    lower: Callable[[set[str]], TrainingProgram],
+    otherwise: Callable[[str], TrainingProgram],
+) -> TrainingProgram:
+    """Lower an update with as few hyperparameters as numbers in it as can be."""
     literal = {
         name
         for name in spec.hyperparameters
@@ -157,14 +190,13 @@ def lower_training(
     }
     for _ in range(len(spec.hyperparameters) + 2):
         try:
-            return _lowered(graph, kinds, cost, spec, optimizer, still, literal)
+            return lower(literal)
         except Specialise as special:
             if special.name == "step" or callable(getattr(optimizer, special.name)):
-                reason = f"update of {spec.name} branches on {special.name}"
-                return _gradients_only(graph, kinds, cost, still, reason)
+                return otherwise(f"update of {spec.name} branches on {special.name}")
             literal.add(special.name)
         except _UnreadableUpdate as error:
-            return _gradients_only(graph, kinds, cost, still, str(error))
+            return otherwise(str(error))
     raise AssertionError("every hyperparameter is a number by now")
 
 
@@ -233,25 +265,16 @@ def _lowered(
     reader, flat, gradients = _emit_gradients(graph, kinds, cost, still)
     b = reader.builder
     b.origin = f"update of {spec.name}"
-    names = [name for name in spec.hyperparameters if name not in literal]
-    names = [name for name in names if name in spec.update_asks]
-    given: dict[str, Any] = {name: getattr(optimizer, name) for name in literal}
-    settings = (["step"] if "step" in spec.update_asks else []) + names
-    for name in settings:
-        given[name] = Setting(name, b.leaf("setting", (), np.float64, name), b, reader.read)
+    given, settings = _settings(reader, spec, optimizer, literal)
     states: list[tuple[int, int | None, int]] = []
     updates: list[tuple[Value, Value]] = []
     for i, gradient in _flat_gradients(b, flat, gradients).items():
         leaf = b.leaves["parameter"][i]
-        whole = initial_state(spec, optimizer, np.empty(flat.sizes[i], flat.flats[i][0]))
-        if all(array.shape == leaf.shape for array in whole):
-            before = len(b.leaves["state"])
-            new, state = _update(reader, spec, given, leaf, gradient, whole)
-            if all(_is_elementwise(x, leaf) for x in (new, *(after for _, after in state))):
-                states += [(i, None, k) for k in range(len(whole))]
-                updates += [(leaf, new), *state]
-                continue
-            del b.leaves["state"][before:]
+        whole = _update_of_all(reader, spec, optimizer, given, leaf, gradient)
+        if whole is not None:
+            states += [(i, None, k) for k in range(len(whole) - 1)]
+            updates += whole
+            continue
         news = []
         for k in flat.members(i):
             part = flat.parts[k]
@@ -265,7 +288,66 @@ def _lowered(
             news.append(b.reshape(new, (-1,)))
         updates.append((leaf, b.concatenate(news)))
     lowered = b.finish([b.reshape(reader.value(cost), ())], updates)
-    return TrainingProgram(lowered, flat, states, tuple(settings), updated=True)
+    return TrainingProgram(lowered, flat, states, settings, updated=True)
+
+
+def _lowered_update(
+    flat: FlatParameters, spec: OptimizerSpec, optimizer: Any, literal: set[str]
+) -> TrainingProgram:
+    b = Builder()
+    b.origin = f"update of {spec.name}"
+    reader = OperationReader(b)
+    leaves = flat.leaves(b)
+    given, settings = _settings(reader, spec, optimizer, literal)
+    states: list[tuple[int, int | None, int]] = []
+    updates: list[tuple[Value, Value]] = []
+    for i in flat.trained:
+        gradient = b.input(leaves[i].shape, leaves[i].dtype, "gradient")
+        whole = _update_of_all(reader, spec, optimizer, given, leaves[i], gradient)
+        if whole is None:
+            return _no_update(flat, f"update of {spec.name} does not treat all elements alike")
+        states += [(i, None, k) for k in range(len(whole) - 1)]
+        updates += whole
+    return TrainingProgram(b.finish([], updates), flat, states, settings, updated=True)
+
+
+def _no_update(flat: FlatParameters, reason: str) -> TrainingProgram:
+    return TrainingProgram(Builder().finish([]), flat, [], (), updated=False, reason=reason)
+
+
+def _settings(
+    reader: OperationReader, spec: OptimizerSpec, optimizer: Any, literal: set[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what an update is given by name, and the names of what changes from step to step."""
+    b = reader.builder
+    names = [name for name in spec.hyperparameters if name not in literal]
+    names = [name for name in names if name in spec.update_asks]
+    given: dict[str, Any] = {name: getattr(optimizer, name) for name in literal}
+    settings = (["step"] if "step" in spec.update_asks else []) + names
+    for name in settings:
+        given[name] = Setting(name, b.leaf("setting", (), np.float64, name), b, reader.read)
+    return given, tuple(settings)
+
+
+def _update_of_all(
+    reader: OperationReader,
+    spec: OptimizerSpec,
+    optimizer: Any,
+    given: dict[str, Any],
+    leaf: Value,
+    gradient: Value,
+) -> list[tuple[Value, Value]] | None:
+    """Emit the update of a flat array as if it were one parameter; ``None`` where it is not."""
+    b = reader.builder
+    whole = initial_state(spec, optimizer, np.empty(leaf.shape, leaf.dtype))
+    if any(array.shape != leaf.shape for array in whole):
+        return None
+    before = len(b.leaves["state"])
+    new, state = _update(reader, spec, given, leaf, gradient, whole)
+    if all(_is_elementwise(x, leaf) for x in (new, *(after for _, after in state))):
+        return [(leaf, new), *state]
+    del b.leaves["state"][before:]
+    return None
 
 
 def initial_state(spec: OptimizerSpec, optimizer: Any, parameter: Any) -> OptimizerState:
@@ -274,7 +356,7 @@ def initial_state(spec: OptimizerSpec, optimizer: Any, parameter: Any) -> Optimi
 
 
 def _update(
-    reader: GraphReader,
+    reader: OperationReader,
     spec: OptimizerSpec,
     given: dict[str, Any],
     parameter: Value,
