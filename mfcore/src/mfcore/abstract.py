@@ -129,7 +129,7 @@ _SIZE_POSITIONS = {
 
 
 def _element(value: Any) -> Any:
-    return np.ones((), value.dtype)[()] if isinstance(value, Abstract) else value
+    return np.ones((), value.dtype)[()] if isinstance(value, (Abstract, np.ndarray)) else value
 
 
 # What NumPy's functions give

@@ -201,7 +201,9 @@ def _infer(node: Node, knowns: list[Known]) -> Known | None:
             ns[0] if len(set(ns)) == 1 else None
             for ns in zip(*(r.shape for r in found), strict=True)
         )
-        dtype = found[0].dtype if len({r.dtype for r in found}) == 1 else None
+        kinds = {kind for r, (_, kind) in zip(results, _PROBES, strict=True) if r is not None}
+        told = len(kinds) > 1 or all(known.dtype is not None for known in knowns)
+        dtype = found[0].dtype if told and len({r.dtype for r in found}) == 1 else None
         if 0 in shape and not any(0 in known.shape for known in knowns):
             return None  # as `x[100:]`, whose length is 0 under all probes, but not always
         if _differs_otherwise(node, knowns, shape):
