@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from lowered_interpreter import interpret
 from lowered_programs import programs
 
-from mfjit import ir, numpy_engine, numpy_schedule, tiling
+from mfjit import ir, numpy_engine, numpy_rewrites, tiling
 from mfjit.builder import Builder
 from mfjit.functions import Slot
 from mfjit.numpy_engine import NumpyExecutable
@@ -21,7 +21,7 @@ def as_if_large(patch):
     """Lower the sizes from which loops are tiled, inputs read in place and results lent."""
     patch.setattr(numpy_engine, "DIRECT_BYTES", 30)
     patch.setattr(numpy_engine, "COPIED_BYTES", 20)
-    patch.setattr(numpy_schedule, "TILED_BYTES", 20)
+    patch.setattr(numpy_rewrites, "TILED_BYTES", 20)
     patch.setattr(tiling, "TILE_BYTES", 60)
 
 

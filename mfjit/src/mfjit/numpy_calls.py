@@ -300,11 +300,22 @@ class Emitter:
         depth, out = value.attributes["depth"], whole(value)
         calls: list[Call] = []
         indices = self.contiguous(self.view(value.args[0]), calls).flat()
-        calls.append(Call(check_classes, (indices, depth)))
         positions = self.scratch(indices.shape, np.intp)
         starts = self.constant(np.arange(indices.size, dtype=np.intp) * depth)
-        calls.append(assign(positions, indices))
-        calls.append(ufunc(np.add, positions, starts, out=positions))
+        if indices.dtype.kind in "iu" and indices.size:
+            # A negative class is a large one, unsigned.
+            unsigned = np.dtype(f"u{indices.dtype.itemsize}")
+            within = self.scratch(indices.shape, bool)
+            limit = self.constant(np.array(min(depth, np.iinfo(unsigned).max), unsigned))
+            given = attrs.evolve(indices, dtype=unsigned)
+            calls.append(ufunc(np.less, given, limit, out=within))
+            calls.append(Call(check_within, (within, depth)))
+        else:
+            calls.append(Call(check_classes, (indices, depth)))
+        if indices.dtype != np.intp:
+            calls.append(assign(positions, indices))
+            indices = positions
+        calls.append(ufunc(np.add, indices, starts, out=positions))
         calls.append(self._zero(out))
         return [*calls, Call(Method("put"), (out.flat(), positions, value.dtype.type(1)))]
 
@@ -351,14 +362,12 @@ def elementwise(value: Value, args: list[Any], out: Any) -> list[Call]:
         condition, x, y = args
         return [assign(out, y), Call(np.copyto, (out, x, "same_kind", condition))]
     if value.op == "mask":
-        return [assign(out, args[0]), ufunc(np.negative, out, out=out)]
+        return [assign(out, args[0])]
     if value.op == "masked":
         x, mask = args
         word = mask.dtype
         return [
-            ufunc(
-                np.bitwise_and, attrs.evolve(x, dtype=word), mask, out=attrs.evolve(out, dtype=word)
-            )
+            ufunc(np.multiply, attrs.evolve(x, dtype=word), mask, out=attrs.evolve(out, dtype=word))
         ]
     return [ufunc(getattr(np, value.op), *args, out=out)]
 
@@ -379,6 +388,12 @@ def check_classes(classes: Array, depth: int) -> None:
         and classes.max() < depth
         and (classes.dtype.kind in "iub" or (classes == np.floor(classes)).all())
     ):
+        raise ValueError(f"classes must be whole numbers in 0 .. {depth - 1}")
+
+
+def check_within(within: Array, depth: int) -> None:
+    """Raise ``ValueError`` unless all classes are within their range."""
+    if not within[within.argmin()]:
         raise ValueError(f"classes must be whole numbers in 0 .. {depth - 1}")
 
 

@@ -16,13 +16,16 @@ Rule: TypeAlias = Callable[[Value, tuple[Value, ...]], Value | None]
 NUMPY_ELEMENTWISE = ELEMENTWISE | {"mask", "masked", "expand"}
 """What fuses into loops here.
 
-``mask`` (of a bool): an integer as wide as the result, all bits set where it is true.
-``masked`` (x, mask): x where the mask's bits are set, else 0; exact for NaN and infinities.
+``mask`` (of a bool): an integer as wide as the result, 1 where it is true, else 0.
+``masked`` (x, mask): the bits of x times the mask: x or 0, exact for NaN and infinities.
 ``expand`` (x): x, repeated to the result's shape and laid out without gaps.
 """
 
-OUTER_BYTES = 1 << 17
-"""Products of a column and a row up to this size are left to BLAS."""
+_NEED_ARRAYS = frozenset({"maximum", "minimum", "fmax", "fmin"})
+"""Ufuncs that take several times as long where one operand is a number."""
+
+TILED_BYTES = 1 << 17
+"""Loops over more bytes than this per operand run tile by tile, others array by array."""
 
 _WORDS: dict[int, np.dtype[Any]] = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}
 
@@ -63,7 +66,7 @@ def for_numpy(lowered: Lowered) -> Lowered:
 
 
 class Masking:
-    """``where(condition, x, 0)`` as an "and" of bits; ``copyto(where=)`` takes 5 times as long."""
+    """``where(condition, x, 0)`` as a product of bits; ``copyto(where=)`` takes 5 times as long."""
 
     def __init__(self) -> None:
         self.masks: dict[tuple[Value, int], Value] = {}
@@ -89,7 +92,7 @@ def outer_products(value: Value, args: tuple[Value, ...]) -> Value | None:
     if value.op != "multiply" or value.ndim != 2 or value.dtype.char not in "fd":
         return None
     rows, columns = value.shape
-    if rows < 2 or columns < 2 or value.nbytes > OUTER_BYTES:
+    if rows < 2 or columns < 2 or value.nbytes > TILED_BYTES:
         return None
     x, y = args
     if x.shape == (1, columns):
@@ -111,6 +114,13 @@ def expanded(
     group_of = {value: group for group in groups for value in group.values}
     ahead: dict[Value, list[Value]] = {}
     copies: dict[tuple[Value, int, Shape], Value] = {}
+    constants: dict[tuple[Value, Shape], Value] = {}
+
+    def repeated(literal: Value, shape: Shape) -> Value:
+        if (literal, shape) not in constants:
+            array = np.full(shape, literal.attributes["value"], literal.dtype)
+            constants[literal, shape] = Value("constant", (), {"value": array}, shape, array.dtype)
+        return constants[literal, shape]
 
     def rule(value: Value, args: tuple[Value, ...]) -> Value | None:
         if value.op not in NUMPY_ELEMENTWISE or value.op in ("cast", "mask"):
@@ -118,8 +128,16 @@ def expanded(
         given = list(args)
         for i, (arg, old) in enumerate(zip(args, value.args, strict=True)):
             simple = arg.size == value.size and places[old].contiguous(arg.shape)
-            if arg.size == 1 or simple or (value.op == "where" and i == 2):
+            if simple or (value.op == "where" and i == 2):
                 continue
+            if arg.size == 1:
+                if value.op not in _NEED_ARRAYS or (
+                    arg.op != "literal" and value.nbytes <= TILED_BYTES
+                ):
+                    continue
+                if value.nbytes <= TILED_BYTES:
+                    given[i] = repeated(arg, value.shape)
+                    continue
             key = (arg, id(group_of[value]), value.shape)
             if key not in copies:
                 copies[key] = Value("expand", (arg,), {}, value.shape, arg.dtype, value.origin)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from mfjit import numpy_rewrites
 from mfjit.fuse import Group
 from mfjit.ir import REDUCTIONS, Lowered, Value
 from mfjit.layout import Layout
-
-TILED_BYTES = 1 << 17
-"""Loops over more bytes than this per operand run tile by tile, others array by array."""
 
 
 def schedule(lowered: Lowered, groups: list[Group], layouts: dict[Value, Layout]) -> list[Group]:
@@ -44,7 +42,9 @@ def is_tiled(group: Group) -> bool:
     size = max(
         value.args[0].size if value.op in REDUCTIONS else value.size for value in group.values
     )
-    return group.kind == "loop" and len(group.values) > 1 and size * width > TILED_BYTES
+    return (
+        group.kind == "loop" and len(group.values) > 1 and size * width > numpy_rewrites.TILED_BYTES
+    )
 
 
 def _is_dot(

@@ -22,8 +22,8 @@ from mfjit.memory import ALIGNMENT
 from mfjit.numpy_calls import REDUCERS, Call, Method, elementwise, ufunc
 from mfjit.operands import Array, View, view_of, whole
 
-TILE_BYTES = 1 << 15
-"""Bytes of the widest operand in a tile."""
+TILE_BYTES = 1 << 16
+"""Bytes of the widest operand in a tile: a few of them stay in a second-level cache."""
 
 
 @attrs.frozen(eq=False)
@@ -171,20 +171,27 @@ class TiledLoop:
 
     def _emit(self) -> None:
         values, outputs = self.group.values, set(self.group.outputs)
+        dots = self._dots()
         lasting: set[Value] = set()
-        last_read = {arg: value for value in values for arg in value.args}
+        last_read = {}
         for value in values:
-            args = [self._operand(arg) for arg in value.args]
+            for arg in dots[value].args if value in dots else value.args:
+                last_read[arg] = value
+        for value in values:
+            if value in dots.values():
+                continue
+            given = dots[value].args if value in dots else value.args
+            args = [self._operand(arg) for arg in given]
             dying = [
                 self._pieces[arg]
-                for arg in dict.fromkeys(value.args)
+                for arg in dict.fromkeys(given)
                 if last_read[arg] is value
                 and arg not in lasting
                 and arg in self._pieces
                 and self._pieces[arg].slot >= 0
             ]
             if value.op in REDUCTIONS:
-                self._reduce(value, args[0])
+                self._reduce(value, args)
             elif value.op == "expand" and self._stays(args[0]) and value not in outputs:
                 # The same in every tile: written once, into a buffer that is never given away.
                 self._pieces[value] = self._local(value.dtype, shared=False)
@@ -202,6 +209,31 @@ class TiledLoop:
             for piece in dying:
                 self._release(piece)
 
+    def _dots(self) -> dict[Value, Value]:
+        """Return the sums over everything that are a dot product, and the product of each."""
+        readers: dict[Value, list[Value]] = {}
+        for value in self.group.values:
+            for arg in value.args:
+                readers.setdefault(arg, []).append(value)
+        return {
+            value: product
+            for value in self.group.values
+            for product in value.args[:1]
+            if value.op == "sum"
+            and value.size == 1
+            and value.dtype.char in "fd"
+            and product.op in ("multiply", "square")
+            and product in self.group.values
+            and product not in self.group.outputs
+            and readers[product] == [value]
+            and all(self._dense(arg) for arg in product.args)
+        }
+
+    def _dense(self, arg: Value) -> bool:
+        """Whether a value has all elements of a tile, without gaps."""
+        whole_of = self.layouts[arg]
+        return arg.shape == self.group.shape and whole_of.contiguous(arg.shape)
+
     def _operand(self, arg: Value) -> Any:
         if arg not in self._pieces:
             if arg in self.group.values:
@@ -209,7 +241,7 @@ class TiledLoop:
             return self._outside(arg)
         return self._pieces[arg]
 
-    def _reduce(self, value: Value, x: Any) -> None:
+    def _reduce(self, value: Value, given: list[Any]) -> None:
         ufunc_of = REDUCERS[value.op]
         reduced = [
             index for index, axes in enumerate(self._axes) if axes[0] in value.attributes["axes"]
@@ -217,17 +249,17 @@ class TiledLoop:
         result = self._reduced_piece(value, reduced)
         local = tuple([axis - self.axis for axis in reduced if axis >= self.axis])
         if not any(axis <= self.axis for axis in reduced):
-            self.each.append(self._reduction(ufunc_of, x, local, result))
+            self.each.append(self._reduction(value, given, local, result))
             return
         if not local:
             self._start(value, ufunc_of)
-            self.each.append(ufunc(ufunc_of, result, x, out=result))
+            self.each.append(ufunc(ufunc_of, result, given[0], out=result))
             return
         if value.size == 1:
             partials = Value("scratch", (), {}, (len(self.starts),), value.dtype)
             self.partials.append(partials)
             out = Piece(whole(partials), (), (), value.dtype)
-            self.each.append(self._reduction(ufunc_of, x, local, out))
+            self.each.append(self._reduction(value, given, local, out))
             target = whole(value).squeezed()
             self.last.append(Call(ufunc_of.reduce, (whole(partials), 0, None, target)))
             return
@@ -235,7 +267,7 @@ class TiledLoop:
         slot = self._take_slot(self.length * self.inner * value.dtype.itemsize)
         axes = tuple([axis for axis in range(self.axis, len(self.shape)) if axis not in reduced])
         partial = Piece(None, (), axes, value.dtype, slot)
-        self.each.append(self._reduction(ufunc_of, x, local, partial))
+        self.each.append(self._reduction(value, given, local, partial))
         self.each.append(ufunc(ufunc_of, result, partial, out=result))
         self._release(partial)
 
@@ -253,10 +285,32 @@ class TiledLoop:
         start = identity(ufunc_of, value.dtype)
         self.first.append(Call(Method("fill"), (whole(value), start)))
 
-    def _reduction(self, ufunc_of: np.ufunc, x: Any, local: tuple[int, ...], out: Piece) -> Call:
-        full = Full(x, tuple(range(self.axis, len(self.shape))))
+    def _reduction(
+        self, value: Value, given: list[Any], local: tuple[int, ...], out: Piece
+    ) -> Call:
+        """Return the call that reduces a tile; sums as products with ones where they can be."""
+        axes = tuple(range(self.axis, len(self.shape)))
+        full = [Full(item, axes) for item in given]
+        x = value.args[0]
+        if value.op == "sum" and value.dtype.char in "fd" and self._dense(x):
+            if len(local) == len(axes):
+                other = full[1] if len(full) > 1 else self._ones(axes, x.dtype)
+                if x.op == "square" and x not in self._pieces:
+                    other = full[0]
+                return Call(Method("dot"), (Flat(full[0]), Flat(other), out))
+            if len(axes) == 2:
+                ones = self._ones((axes[local[0]],), x.dtype)
+                arguments = (ones, full[0]) if local == (0,) else (full[0], ones)
+                return Call(Method("dot"), (*arguments, out))
         axis: Any = local[0] if len(local) == 1 else local
-        return Call(ufunc_of.reduce, (full, axis, None, out))
+        return Call(REDUCERS[value.op].reduce, (full[0], axis, None, out))
+
+    def _ones(self, axes: tuple[int, ...], dtype: np.dtype[Any]) -> Piece:
+        count = math.prod(self.length if a == self.axis else self.shape[a] for a in axes)
+        slot = self._take_slot(count * dtype.itemsize, shared=False)
+        ones = Piece(None, (), axes, dtype, slot)
+        self.first.append(Call(Method("fill"), (ones, dtype.type(1))))
+        return ones
 
     # Arrays
 
@@ -268,6 +322,8 @@ class TiledLoop:
             axes = item.axes
             array = self.array(item.operand, buffer, index)
             return np.broadcast_to(array, self._extent(index, axes))
+        if isinstance(item, Flat):
+            return self.array(item.operand, buffer, index).reshape(-1)
         if not isinstance(item, Piece):
             return item
         if item.view is None:
@@ -295,7 +351,7 @@ class TiledLoop:
 
     def moves(self, item: Any) -> bool:
         """Whether an argument is another array in each tile."""
-        if isinstance(item, Full):
+        if isinstance(item, (Full, Flat)):
             return self.moves(item.operand)
         return isinstance(item, Piece) and item.view is not None
 
@@ -306,6 +362,13 @@ class Full:
 
     operand: Any
     axes: tuple[int, ...]
+
+
+@attrs.frozen(eq=False)
+class Flat:
+    """An operand without gaps, as one axis."""
+
+    operand: Any
 
 
 def identity(ufunc_of: np.ufunc, dtype: np.dtype[Any]) -> Any:
