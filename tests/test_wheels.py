@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKS = ["mfcore", "mfops_basic", "mfops_nn", "mfoptim", "mftrace", "miniflow"]
-NEEDS = {"mfops_nn": ["mfops_basic"]}
+PACKS = ["mfcore", "mfops_basic", "mfops_nn", "mfoptim", "mftrace", "mfjit", "miniflow"]
+NEEDS = {"mfops_nn": ["mfops_basic"], "mfjit": ["mfops_basic"]}
 CORE_DEPENDENCIES = ["numpy", "pluggy", "attrs"]
 
 
@@ -90,6 +90,13 @@ session = mf.Session(W)
 session.step({}, SGD(learning_rate=0.25))
 print([p.name for p in mf.registry.current().packs()], float(session[W]))
 """,
+    "mfjit": """
+import mfcore as mf
+x, w = mf.Input("x"), mf.Parameter(3.0)
+run = mf.Session(x * w).run({x: 2.0})
+assert run.engine == "numpy", run.engine.reason
+print([p.name for p in mf.registry.current().packs()], float(run.gradients[w]))
+""",
     "mftrace": """
 import mfcore as mf
 x = mf.Input("x")
@@ -99,7 +106,14 @@ print([p.name for p in mf.registry.current().packs()], 2.0)
 """,
 }
 
-RESULTS = {"mfcore": 2.0, "mfops_basic": 3.0, "mfops_nn": 11.0, "mfoptim": 0.75, "mftrace": 2.0}
+RESULTS = {
+    "mfcore": 2.0,
+    "mfops_basic": 3.0,
+    "mfops_nn": 11.0,
+    "mfoptim": 0.75,
+    "mfjit": 2.0,
+    "mftrace": 2.0,
+}
 
 
 @pytest.mark.parametrize("pack", USES)

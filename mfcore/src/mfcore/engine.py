@@ -33,7 +33,7 @@ class Engine(ABC):
 
 
 def find_engine(name: str | None) -> Engine:
-    """Return an engine by name; by default ``numpy`` where mfjit is installed, else the core's.
+    """Return an engine by name; for ``None`` the default one.
 
     Raises
     ------
@@ -42,13 +42,17 @@ def find_engine(name: str | None) -> Engine:
     """
     registry = current()
     if name is None:
-        name = "mfcore.reference"
-        if any(pack.name == "mfjit" and pack.enabled for pack in registry.packs()):
-            try:
-                return registry.engine("mfjit.numpy")()
-            except UnknownNameError:  # it could not be loaded, and is quarantined
-                pass
+        try:
+            return registry.engine(default_engine())()
+        except UnknownNameError:  # mfjit could not be loaded, and is quarantined
+            name = "mfcore.reference"
     return registry.engine(name)()
+
+
+def default_engine() -> str:
+    """Return what runs where no engine is asked for: numpy where mfjit is, else the core's."""
+    compiling = any(pack.name == "mfjit" and pack.enabled for pack in current().packs())
+    return "mfjit.numpy" if compiling else "mfcore.reference"
 
 
 class EngineName(str):

@@ -386,6 +386,12 @@ class Builder:
             return self.broadcast_to(x.args[0], lengths)
         return self._new("slice", (x,), {"slices": slices}, lengths, x.dtype)
 
+    def after(self, x: Value, token: Value) -> Value:
+        """Emit ``x``, to be read once the token is there."""
+        if x.op in ("literal", "constant"):
+            return x
+        return self._new("after", (x, token), {}, x.shape, x.dtype)
+
     # The rest
 
     def concatenate(self, parts: Sequence[Value], axis: int = 0) -> Value:

@@ -67,7 +67,7 @@ def fuse(
         if value.op in LEAVES:
             at[value] = -1
         elif value.op in VIEWS and layout.base is not value:
-            at[value] = at[layout.base]
+            at[value] = max([at[layout.base], *[at[token] for token in value.args[1:]]])
         elif value.op in elementwise or value.op in FUSED_REDUCTIONS:
             shape = value.args[0].shape if value.op in REDUCTIONS else value.shape
             _join(value, shape, groups, at, loops)

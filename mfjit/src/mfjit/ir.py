@@ -23,6 +23,9 @@ views (``VIEWS``)
     ``reshape`` (``shape``; a copy where the argument is not contiguous), ``transpose``
     (``axes``), ``broadcast_to`` (``shape``), ``slice`` (``slices``: for each axis ``(start,
     stop, step)`` with ``0 <= start``, ``stop`` at least -1; no axis is dropped).
+``after``
+    ``(x, token)``: x itself, but what reads it runs after the token is there. Keeps what is
+    computed a second time, to save memory, from being computed too early.
 ``concatenate`` (``axis``), ``place`` (``shape``, ``slices``: zeros with the argument there)
 ``take`` (``axis``)
     ``(x, indices)``: indices of any shape take the axis' place; they must be in
@@ -79,7 +82,7 @@ BINARY = frozenset(
 )  # fmt: skip
 ELEMENTWISE = UNARY | BINARY | COMPARISONS | LOGICAL | PREDICATES | {"where", "cast"}
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "any", "all", "argmax", "argmin"})
-VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "slice"})
+VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "slice", "after"})
 LEAVES = frozenset({"input", "parameter", "state", "setting", "constant", "literal"})
 IMPURE = frozenset({"random", "call", "item"})
 """What must not be merged with an equal instruction."""

@@ -62,6 +62,8 @@ def layouts(values: list[Value]) -> dict[Value, Layout]:
 def _view(value: Value, source: Layout) -> Layout | None:
     given = value.args[0].shape
     base, offset, strides = source.base, source.offset, source.strides
+    if value.op == "after":
+        return source
     if value.op == "transpose":
         return Layout(base, offset, tuple(strides[axis] for axis in value.attributes["axes"]))
     if value.op == "broadcast_to":

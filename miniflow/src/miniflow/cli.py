@@ -204,7 +204,12 @@ def _writable_plot(path: Path) -> Path:
     default=None,
     help="The same for the target.  [default: on, but off for boston, as in the tutorial]",
 )
-@click.option("--engine", default="reference", show_default=True, metavar="NAME")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    help="What runs the network: reference, numpy, numba, auto, or any engine of a pack.  "
+    "[default: numpy where mfjit is installed, else reference]",
+)
 @click.option(
     "--trace", metavar="NAME", help="Let a tracer listen: `--trace console` shows every node."
 )
@@ -252,7 +257,8 @@ def train(
     rule = training.make_optimizer(training.resolve("optimizer", optimizer), chosen)
     sizes = _sizes(hidden)
     activation = training.resolve("operation", activation, training.is_activation)
-    options["engine"] = training.resolve("engine", options["engine"])
+    if options["engine"] is not None:
+        options["engine"] = training.resolve("engine", options["engine"])
     if trace is not None:
         trace = training.resolve("tracer", trace)
     picture = None if no_plot else _writable_plot(Path(plot or f"{dataset.name}_loss.png"))
@@ -303,6 +309,7 @@ def _announce(
     standardise: bool,
     standardise_target: bool,
 ) -> None:
+    from mfcore.engine import default_engine
     from miniflow.reporting import show_facts
     from miniflow.train import describe
 
@@ -322,7 +329,7 @@ def _announce(
             "optimizer": describe(rule),
             "training": f"{epochs} epoch{'' if epochs == 1 else 's'}, "
             f"batches of {options['batch_size']} {how}, "
-            f"seed {options['seed']}, engine {options['engine']}",
+            f"seed {options['seed']}, engine {options['engine'] or default_engine()}",
         }
     )
     sys.stdout.flush()  # before the progress, which goes to the other stream
