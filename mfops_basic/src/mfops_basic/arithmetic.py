@@ -35,6 +35,8 @@ class Add(Node):
 
     @staticmethod
     def forward(*terms: Array) -> Any:
+        if len(terms) == 2:  # as most are, and worth the shorter way
+            return terms[0] + terms[1]
         if len(terms) == 1:
             return terms[0] * 1  # a result of its own, as with more terms
         total = terms[0]
@@ -86,6 +88,8 @@ class Mul(Node):
 
     @staticmethod
     def forward(*factors: Array) -> Any:
+        if len(factors) == 2:  # as most are, and worth the shorter way
+            return factors[0] * factors[1]
         if len(factors) == 1:
             return factors[0] * 1  # a result of its own, as with more factors
         product = factors[0]
