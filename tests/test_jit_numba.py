@@ -11,6 +11,7 @@ from naive_kernels import KERNELS
 
 pytest.importorskip("numba")
 
+from mfjit import numba_blas, numba_code, numba_matmul
 from mfjit.builder import Builder
 from mfjit.errors import CannotCompile
 from mfjit.numba_engine import NumbaExecutable
@@ -181,12 +182,17 @@ def test_views_moves_and_indexing():
     check(b.finish(outputs), arrays)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_products_of_any_layout_small_and_large(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "library"), [(np.float64, "numpy"), (np.float32, "numpy"), (np.float32, "scipy"), (np.float64, None)]
+)
+def test_products_of_any_layout_small_and_large(dtype, library, monkeypatch):
+    if library != numba_blas.provider():
+        for module in (numba_code, numba_matmul):
+            monkeypatch.setattr(module, "provider", lambda: library)
     b = Builder()
     outputs = []
     arrays = []
-    for n, k, m in [(3, 4, 5), (1, 7, 1), (70, 80, 90)]:
+    for n, k, m in [(3, 4, 5), (1, 7, 1), (7, 80, 90)]:
         shapes = [(n, k), (k, n), (k, m), (m, k), (2, n, k), (k, 2 * m)]
         x, xt, y, yt, stack, double = (b.input(shape, dtype) for shape in shapes)
         arrays += [numbers(shape, dtype, len(arrays) + i) for i, shape in enumerate(shapes)]

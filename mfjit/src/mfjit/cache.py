@@ -176,7 +176,7 @@ def _executed(text: str, path: Path, options: dict[str, Any], *, compiling: bool
         def decorate(function: Any) -> Any:
             dispatcher = njit(parallel=parallel, **options)(function)
             plain = "rng" not in function.__code__.co_varnames
-            plain = plain and "carray" not in function.__code__.co_names
+            plain = plain and not {"carray", "gemm_of_scipy"} & {*function.__code__.co_names}
             if compiling or parallel or not plain:
                 dispatcher.compile(signature)
             else:

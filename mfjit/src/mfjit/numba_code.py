@@ -9,6 +9,7 @@ import attrs
 from mfjit.fuse import Group, fuse
 from mfjit.ir import Lowered, Value
 from mfjit.layout import layouts
+from mfjit.numba_blas import provider
 from mfjit.numba_kernels import write_kernel
 from mfjit.numba_loops import PARALLEL_ELEMENTS, write_loop
 from mfjit.numba_matmul import is_small, write_matmul
@@ -70,6 +71,12 @@ def generate(lowered: Lowered, *, threads: int = 1) -> Code:
         If it holds an instruction that there is no code for.
     """
     return _Program(lowered, threads).code()
+
+
+def _preparations(blas: bool) -> list[str]:
+    if not blas or provider() != "numpy":
+        return []
+    return ["import mfjit.numba_blas", "mfjit.numba_blas.prepare()"]
 
 
 def _why_fused(group: Group) -> str:
@@ -296,6 +303,7 @@ class _Program:
             "    from mfjit.numba_runtime import *",
             *[f"    from mfjit.elementary import {name}" for name in sorted(source.functions)],
             *[f"    from mfjit.convolution import {name}" for name, _ in source.kernels],
+            *_preparations(self.blas),
             *(["import mfjit.convolution_parts"] if source.kernels else []),
             *(["from mfjit.parallel_parts import prepare"] if source.kernels else []),
             *[f'prepare("{name}", "{dtype}")' for name, dtype in source.kernels],

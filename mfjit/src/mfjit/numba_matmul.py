@@ -6,10 +6,14 @@ import attrs
 
 from mfjit.fuse import Group
 from mfjit.ir import Shape, Value
+from mfjit.numba_blas import provider
 from mfjit.numba_source import Access, Source
 
-SMALL_PRODUCT = 40_000
+SMALL_PRODUCT = 512
 """Multiplications up to which a product is a loop: a call of BLAS costs more than it saves."""
+
+SMALL_VECTOR_PRODUCT = 4096
+"""The same for a matrix and a vector, which BLAS does not compute faster."""
 
 
 @attrs.frozen
@@ -35,7 +39,9 @@ class _Matrix:
 def is_small(value: Value) -> bool:
     """Whether a product is computed by loops."""
     n, k = value.args[0].shape[-2:]
-    return n * k * value.shape[-1] <= SMALL_PRODUCT
+    m = value.shape[-1]
+    limit = SMALL_VECTOR_PRODUCT if 1 in (n, m) else SMALL_PRODUCT
+    return n * k * m <= limit or provider() is None
 
 
 def write_matmul(source: Source, group: Group) -> None:
@@ -95,7 +101,7 @@ def _write_blas(
         parts.append(f"advance({operand.access.pointer}, {start}), {stride}")
     start = result.index([*names, "0", "0"])
     source.line(
-        f"gemm({', '.join(flips)}, {n}, {m}, {k}, {', '.join(parts)}, "
+        f"gemm_of_{provider()}({', '.join(flips)}, {n}, {m}, {k}, {', '.join(parts)}, "
         f"advance({result.pointer}, {start}), {m})"
     )
 

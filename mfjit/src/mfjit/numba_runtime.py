@@ -15,6 +15,8 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from mfjit.numba_blas import SYMBOLS
+
 
 def _pointer_maker(pointed: Any) -> Any:
     pointer = types.CPointer(pointed)
@@ -116,80 +118,89 @@ trunc = _rounding("llvm.trunc")
 rint = _rounding("llvm.rint")
 
 
-@intrinsic
-def gemm(
-    _: Any,
-    transpose_x: Any,
-    transpose_y: Any,
-    n: Any,
-    m: Any,
-    k: Any,
-    x: Any,
-    x_stride: Any,
-    y: Any,
-    y_stride: Any,
-    result: Any,
-    result_stride: Any,
-) -> Any:
-    """Write the product of an (n, k) and a (k, m) matrix, rows of a stride each, by BLAS.
+def _product(write_call: Any) -> Any:
+    @intrinsic
+    def gemm(
+        _: Any, transpose_x: Any, transpose_y: Any, n: Any, m: Any, k: Any,
+        x: Any, x_stride: Any, y: Any, y_stride: Any, result: Any, result_stride: Any,
+    ) -> Any:  # fmt: skip
+        """Write the product of an (n, k) and a (k, m) matrix, rows of a stride each, by BLAS.
 
-    A matrix that is said to be transposed lies in memory the other way round.
-    """
-    pointer = x
-    integers = types.int64
+        A matrix that is said to be transposed lies in memory the other way round.
+        """
+        pointer, integer = x, types.int64
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte, size, void = ir.IntType(8), ir.IntType(64), ir.IntType(8).as_pointer()
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(
-                ir.IntType(32),
-                [byte] * 3 + [size] * 3 + [void, void, size, void, size, void, void, size],
-            ),
-            "numba_xxgemm",
-        )
-        kind = "d" if pointer.dtype == types.float64 else "s"
-        number = context.get_value_type(pointer.dtype)
-        one = cgutils.alloca_once_value(builder, ir.Constant(number, 1.0))
-        zero = cgutils.alloca_once_value(builder, ir.Constant(number, 0.0))
-        flips = [
-            builder.select(
-                builder.icmp_signed("!=", flag, ir.Constant(size, 0)),
-                ir.Constant(byte, ord("t")),
-                ir.Constant(byte, ord("n")),
-            )
-            for flag in args[:2]
-        ]
-        rows, columns, inner = args[2:5]
-        x_at, x_step, y_at, y_step, at, step = args[5:]
-        # Fortran's order: the transposed product of the transposed matrices, the other way round.
-        return builder.sext(
-            builder.call(
-                function,
-                [
-                    ir.Constant(byte, ord(kind)),
-                    flips[1],
-                    flips[0],
-                    columns,
-                    rows,
-                    inner,
-                    builder.bitcast(one, void),
-                    builder.bitcast(y_at, void),
-                    y_step,
-                    builder.bitcast(x_at, void),
-                    x_step,
-                    builder.bitcast(zero, void),
-                    builder.bitcast(at, void),
-                    step,
-                ],
-            ),
-            size,
-        )
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            write_call(context, builder, pointer.dtype, args)
+            return context.get_dummy_value()
 
-    return (
-        integers(*[integers] * 5, pointer, integers, pointer, integers, pointer, integers),
-        generate,
+        signature = types.void(
+            *[integer] * 5, pointer, integer, pointer, integer, pointer, integer
+        )  # fmt: skip
+        return signature, generate
+
+    return gemm
+
+
+def _chosen(builder: Any, flag: Any, kind: Any, if_set: int, if_not: int) -> Any:
+    is_set = builder.icmp_signed("!=", flag, ir.Constant(flag.type, 0))
+    return builder.select(is_set, ir.Constant(kind, if_set), ir.Constant(kind, if_not))
+
+
+def _call_numpy(context: Any, builder: Any, dtype: Any, args: Any) -> None:
+    integer, size = ir.IntType(32), ir.IntType(64)
+    number = context.get_value_type(dtype)
+    pointer = number.as_pointer()
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(
+            ir.VoidType(),
+            [integer] * 3 + [size] * 3 + [number, pointer, size, pointer, size]
+            + [number, pointer, size],
+        ),
+        SYMBOLS[str(dtype)],
+    )  # fmt: skip
+    flips = [_chosen(builder, flag, integer, 112, 111) for flag in args[:2]]
+    n, m, k, x, x_stride, y, y_stride, result, stride = args[2:]
+    builder.call(
+        function,
+        [
+            ir.Constant(integer, 101), *flips, n, m, k, ir.Constant(number, 1.0), x, x_stride,
+            y, y_stride, ir.Constant(number, 0.0), result, stride,
+        ],
+    )  # fmt: skip
+
+
+def _call_scipy(context: Any, builder: Any, dtype: Any, args: Any) -> None:
+    byte, size, void = ir.IntType(8), ir.IntType(64), ir.IntType(8).as_pointer()
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(
+            ir.IntType(32),
+            [byte] * 3 + [size] * 3 + [void, void, size, void, size, void, void, size],
+        ),
+        "numba_xxgemm",
     )
+    number = context.get_value_type(dtype)
+    one = cgutils.alloca_once_value(builder, ir.Constant(number, 1.0))
+    zero = cgutils.alloca_once_value(builder, ir.Constant(number, 0.0))
+    flips = [_chosen(builder, flag, byte, ord("t"), ord("n")) for flag in args[:2]]
+    n, m, k = args[2:5]
+    x, y, result = (builder.bitcast(arg, void) for arg in args[5::2])
+    x_stride, y_stride, stride = args[6::2]
+    # Fortran's order: the transposed product of the transposed matrices, the other way round.
+    builder.call(
+        function,
+        [
+            ir.Constant(byte, ord("d" if dtype == types.float64 else "s")), flips[1], flips[0],
+            m, n, k, builder.bitcast(one, void), y, y_stride, x, x_stride,
+            builder.bitcast(zero, void), result, stride,
+        ],
+    )  # fmt: skip
+
+
+gemm_of_numpy = _product(_call_numpy)
+gemm_of_scipy = _product(_call_scipy)
 
 
 @intrinsic
