@@ -42,7 +42,7 @@ def main() -> int:
         )
     if options.first_run:
         name, contender = options.first_run
-        print(harness.first_run(module(name).workload(), contender))
+        print(harness.first_run(module(name.partition("-")[0]).workload(name), contender))
         return 0
     names = options.names or NAMES
     if len(names) == 1:

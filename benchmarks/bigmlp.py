@@ -30,11 +30,11 @@ def problem() -> Training:
     )
 
 
-def workload() -> Workload:
+def workload(name: str) -> Workload:
     training = problem()
     products = "bare matrix products"
     return Workload(
-        name="bigmlp",
+        name=name,
         title="one training step, 784 - 1024 - 1024 - 10 ReLU, cross-entropy, SGD, batch 512, "
         "float32",
         steps=STEPS,
@@ -60,4 +60,4 @@ def workload() -> Workload:
 
 
 def main(*, quick: bool = False) -> bool:
-    return run_workload(workload(), quick=quick)
+    return run_workload(workload("bigmlp"), quick=quick)

@@ -32,10 +32,10 @@ def problem() -> Training:
     )
 
 
-def workload() -> Workload:
+def workload(name: str) -> Workload:
     training = problem()
     return Workload(
-        name="boston",
+        name=name,
         title="one training step, 13 - 10 sigmoid - 1, MSE, SGD, batch 11, float64",
         steps=STEPS,
         contenders=[
@@ -62,4 +62,4 @@ def workload() -> Workload:
 
 
 def main(*, quick: bool = False) -> bool:
-    return run_workload(workload(), quick=quick)
+    return run_workload(workload("boston"), quick=quick)

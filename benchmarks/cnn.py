@@ -93,7 +93,7 @@ def miniflow_epochs(problem: Images, engine: str) -> Run:
     return lambda: session.epoch(data, optimizer, problem.rows)
 
 
-def workload() -> Workload:
+def workload(name: str) -> Workload:
     images = problem()
 
     def contender(name: str, build: Any, *arguments: Any, needs: str = "") -> Contender:
@@ -108,7 +108,7 @@ def workload() -> Workload:
             torch_names.append(f"torch {way}, {layout}")
             torches.append(contender(torch_names[-1], build, layout, needs="torch"))
     return Workload(
-        name="cnn",
+        name=name,
         title="one training step, 1x28x28, conv 3x3x16 - ReLU - pool - conv 3x3x32 - ReLU - pool "
         "- linear 10, SGD, batch 64, float32",
         steps=STEPS,
@@ -133,4 +133,4 @@ def workload() -> Workload:
 
 
 def main(*, quick: bool = False) -> bool:
-    return run_workload(workload(), quick=quick)
+    return run_workload(workload("cnn"), quick=quick)

@@ -43,10 +43,10 @@ def problem() -> Training:
     )
 
 
-def workload() -> Workload:
+def workload(name: str) -> Workload:
     training = problem()
     return Workload(
-        name="digits",
+        name=name,
         title="one training step, 64 - 128 ReLU - 10, cross-entropy, Adam, batch 32, float32",
         steps=STEPS,
         contenders=[
@@ -71,4 +71,4 @@ def workload() -> Workload:
 
 
 def main(*, quick: bool = False) -> bool:
-    return run_workload(workload(), quick=quick)
+    return run_workload(workload("digits"), quick=quick)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 
 import mfcore as mf
 from benchmarks.elementwise_by_hand import numba_fused, numpy_plain, numpy_tiled, numpy_whole
-from benchmarks.harness import Bar, Contender, Run, UnavailableError, Workload, run_workload
-from benchmarks.mlp import open_session
-from mfcore.errors import UnknownNameError
+from benchmarks.harness import Bar, Contender, Run, Workload, run_workload
+from benchmarks.mlp import gradient_nodes, open_function, open_session
 from mfops_nn import Sigmoid
 
 SIZE = 4_000_000
@@ -57,20 +55,11 @@ def cost_of(a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
 
 
 def miniflow_function(arrays: Arrays, engine: str) -> Run:
-    """MiniFlow's cost and gradients as one function; into given arrays if it takes ``out``."""
-    if not (hasattr(mf, "function") and hasattr(mf, "gradient")):
-        raise UnavailableError("mf.function or mf.gradient is not available")
+    """MiniFlow's cost and gradients as one function."""
     inputs = [mf.Input(name) for name in "abcde"]
     cost = cost_of(*inputs)
-    outputs = [cost, *mf.gradient(cost, inputs[:4])]
-    try:
-        function = mf.function(inputs, outputs, engine=engine)
-    except UnknownNameError as error:
-        raise UnavailableError(f"engine {engine!r} is not available") from error
-    if "out" not in inspect.signature(function).parameters:
-        return lambda: function(*arrays)
-    out = [np.empty((), np.float32), *(np.empty_like(array) for array in arrays[:4])]
-    return lambda: function(*arrays, out=out)
+    function = open_function(inputs, [cost, *gradient_nodes(cost, inputs[:4])], engine)
+    return lambda: function(*arrays)
 
 
 def torch_eager(arrays: Arrays) -> Run:
@@ -192,7 +181,7 @@ def sampled(result: list[Any]) -> np.ndarray:
     return np.concatenate([values[0].reshape(1), *some])
 
 
-def workload() -> Workload:
+def workload(name: str) -> Workload:
     arrays = problem()
 
     def contender(name: str, build: Any, *needs: str, **more: Any) -> Contender:
@@ -204,7 +193,7 @@ def workload() -> Workload:
         )
 
     return Workload(
-        name="elementwise",
+        name=name,
         title="mean((sigmoid(a*b + c)*d - e)**2) and four gradients, 4M float32",
         steps=1,
         contenders=[
@@ -237,4 +226,4 @@ def workload() -> Workload:
 
 
 def main(*, quick: bool = False) -> bool:
-    return run_workload(workload(), quick=quick)
+    return run_workload(workload("elementwise"), quick=quick)

@@ -87,10 +87,14 @@ def numpy_tiled(arrays: list[np.ndarray]) -> Run:
     return run
 
 
-def numba_fused(arrays: list[np.ndarray]) -> Run:
-    """One parallel loop, with an exponential that the compiler can vectorise."""
+def vectorising_exp() -> Any:
+    """Return float32's exponential as a compiled function that LLVM can vectorise.
+
+    ``exp(x) = 2**n * exp(r)`` with ``n`` the integer nearest to ``x / ln(2)``: the Taylor series
+    of ``exp(r)``, of which r**6 is the last term that float32 feels, and n put into the exponent.
+    """
     from llvmlite import ir
-    from numba import njit, prange, types
+    from numba import njit, types
     from numba.extending import intrinsic
 
     @intrinsic
@@ -101,10 +105,9 @@ def numba_fused(arrays: list[np.ndarray]) -> Run:
         return types.float32(types.int32), bitcast
 
     f = np.float32
-    log2_e, one, two, limit = f(1.44269504), f(1), f(2), f(87.3)
-    shift = f(127.5)  # float32's exponent bias, and a half to round
+    log2_e, one, limit = f(1.44269504), f(1), f(87.3)
+    shift = f(127.5)  # the bias of float32's exponents, and a half to round
     ln2_high, ln2_low = f(0.693359375), f(-2.12194440e-4)
-    # exp(r) for |r| <= ln(2) / 2: the Taylor series to r**6 is exact to float32's rounding.
     c2, c3, c4, c5, c6 = f(1 / 2), f(1 / 6), f(1 / 24), f(1 / 120), f(1 / 720)
 
     @njit(fastmath=True)
@@ -115,6 +118,16 @@ def numba_fused(arrays: list[np.ndarray]) -> Run:
         r = x - n * ln2_high - n * ln2_low
         y = one + r * (one + r * (c2 + r * (c3 + r * (c4 + r * (c5 + r * c6)))))
         return y * as_float(np.int32(biased << np.int32(23)))
+
+    return exp
+
+
+def numba_fused(arrays: list[np.ndarray]) -> Run:
+    """Loops that are fused and run on all threads."""
+    from numba import njit, prange
+
+    f, one, two = np.float32, np.float32(1), np.float32(2)
+    exp = vectorising_exp()
 
     # LLVM vectorises a loop only if few arrays might overlap those it writes: so several loops,
     # over pieces that stay in the first-level cache.

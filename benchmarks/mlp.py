@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import attrs
@@ -68,6 +69,21 @@ def open_session(cost: mf.Node, engine: str) -> mf.Session:
         return mf.Session(cost, engine=engine)
     except UnknownNameError as error:
         raise UnavailableError(f"engine {engine!r} is not available") from error
+
+
+def open_function(inputs: Any, outputs: Any, engine: str) -> Callable[..., Any]:
+    if not hasattr(mf, "function"):
+        raise UnavailableError("mf.function is not available")
+    try:
+        return mf.function(inputs, outputs, engine=engine)
+    except UnknownNameError as error:
+        raise UnavailableError(f"engine {engine!r} is not available") from error
+
+
+def gradient_nodes(cost: mf.Node, wrt: list[mf.Input]) -> list[mf.Node]:
+    if not hasattr(mf, "gradient"):
+        raise UnavailableError("mf.gradient is not available")
+    return mf.gradient(cost, wrt)
 
 
 def optimizer_of(training: Training) -> Any:
