@@ -32,6 +32,17 @@ class Graph:
     *outputs : Node
         One or more nodes. An iterable of nodes is accepted too.
 
+    Attributes
+    ----------
+    nodes : tuple of Node
+        All nodes, in order.
+    sources : list of tuple of int
+        For each node, the positions of its inputs in that order.
+    inputs, parameters : tuple
+        The nodes that are such leaves, in order.
+    outputs : tuple of Node
+        The nodes that the graph was built from.
+
     Raises
     ------
     GraphError
