@@ -17,7 +17,7 @@ from mfjit.memory import ALIGNMENT, Place, plan
 from mfjit.numpy_calls import Call, Emitter, Given, ReadOnly, assign
 from mfjit.numpy_rewrites import NUMPY_ELEMENTWISE, expanded, for_numpy
 from mfjit.numpy_schedule import is_tiled, schedule
-from mfjit.operands import Array, View, aligned, view_of, whole
+from mfjit.operands import Array, Arrays, View, aligned, view_of, whole
 from mfjit.tiling import TiledLoop, TileProgram
 
 Prepared: TypeAlias = tuple[Any, tuple[Any, ...]]
@@ -148,6 +148,7 @@ class NumpyBound:
         self.executable = executable
         self._leaves = [*parameters, *states]
         self._source = _Source()
+        self._arrays = Arrays()
         self._results: dict[Value, list[Any]] = {}
         self._memory: dict[Value, Array] = {}
         self._within: dict[Value, Place] = {}
@@ -219,7 +220,10 @@ class NumpyBound:
 
     def _resolve(self, item: Any) -> Any:
         if isinstance(item, View):
-            return item.of(self._buffer(item.base))
+            buffer = self._buffer(item.base)
+            if self._slots([item.base]):
+                return item.of(buffer)  # not kept: the memory is somebody else's
+            return self._arrays.of(item, buffer)
         if isinstance(item, ReadOnly):
             array = item.view.of(self._buffer(item.view.base))
             array.flags.writeable = False

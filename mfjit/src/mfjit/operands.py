@@ -91,6 +91,23 @@ class View:
         )
 
 
+class Arrays:
+    """Views of buffers as arrays, each made once.
+
+    A ufunc that writes over its operand is told so at no cost where both are one object; two
+    arrays on the same memory it examines at length.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Any, ...], Array] = {}
+
+    def of(self, view: View, buffer: Array) -> Array:
+        """Return the view of a buffer."""
+        array = view.of(buffer)
+        key = (array.ctypes.data, array.shape, array.strides, array.dtype)
+        return self._made.setdefault(key, array) if array.size else array
+
+
 def view_of(value: Value, layouts: dict[Value, Layout]) -> View:
     """Return where a value lies."""
     layout = layouts[value]

@@ -20,7 +20,7 @@ from mfjit.ir import REDUCTIONS, Shape, Value
 from mfjit.layout import Layout
 from mfjit.memory import ALIGNMENT
 from mfjit.numpy_calls import REDUCERS, Call, Method, elementwise, ufunc
-from mfjit.operands import Array, View, view_of, whole
+from mfjit.operands import Array, Arrays, View, view_of, whole
 
 TILE_BYTES = 1 << 16
 """Bytes of the widest operand in a tile: a few of them stay in a second-level cache."""
@@ -314,46 +314,32 @@ class TiledLoop:
 
     # Arrays
 
-    def array(self, item: Any, buffer: Callable[[Value], Array], index: int) -> Any:
-        """Return what an argument is in the tile of an index."""
-        if isinstance(item, View):
-            return item.of(buffer(item.base))
-        if isinstance(item, Full):
-            axes = item.axes
-            array = self.array(item.operand, buffer, index)
-            return np.broadcast_to(array, self._extent(index, axes))
-        if isinstance(item, Flat):
-            return self.array(item.operand, buffer, index).reshape(-1)
-        if not isinstance(item, Piece):
-            return item
-        if item.view is None:
-            shape = self._extent(index, item.axes)
-            bytes_ = buffer(self.scratch)
-            return np.ndarray(shape, item.dtype, bytes_, item.slot)
-        base = buffer(item.view.base)
-        if not item.axes:
-            return View(item.view.base, index, (), (), item.dtype).of(base)
-        start = self.starts[index]
-        offset = sum(i * s for i, s in zip(start, item.strides, strict=False))
-        axes = tuple([axis for axis in item.axes if axis >= self.axis])
-        shape = tuple(
-            [
-                size if item.strides[axis] else 1
-                for size, axis in zip(self._extent(index, axes), axes, strict=True)
-            ]
-        )
-        strides = tuple([item.strides[axis] for axis in axes])
-        return View(item.view.base, item.view.offset + offset, shape, strides, item.dtype).of(base)
+    def whole_space(self, item: Piece) -> View:
+        """Return an operand over the index space, of length one where it repeats."""
+        assert item.view is not None
+        shape = [self.shape[axis] if item.strides[axis] else 1 for axis in item.axes]
+        strides = tuple([item.strides[axis] for axis in item.axes])
+        return View(item.view.base, item.view.offset, tuple(shape), strides, item.dtype)
 
-    def _extent(self, index: int, axes: Sequence[int]) -> Shape:
+    def part(self, item: Piece, index: int) -> tuple[Any, ...]:
+        """Return what indexes the part of a tile in an operand over the index space."""
+        if not item.axes:
+            return (index, ...)
+        key: list[Any] = []
+        for axis, start in enumerate(self.starts[index]):
+            if axis not in item.axes:
+                continue
+            if axis == self.axis:
+                moves = item.strides[axis]
+                key.append(slice(start, start + self.length) if moves else slice(0, 1))
+            else:
+                key.append(start if item.strides[axis] else 0)
+        return (*key, ...)
+
+    def extent(self, index: int, axes: Sequence[int]) -> Shape:
+        """Return the lengths of axes in a tile."""
         cut = min(self.length, self.shape[self.axis] - self.starts[index][self.axis])
         return tuple([cut if axis == self.axis else self.shape[axis] for axis in axes])
-
-    def moves(self, item: Any) -> bool:
-        """Whether an argument is another array in each tile."""
-        if isinstance(item, (Full, Flat)):
-            return self.moves(item.operand)
-        return isinstance(item, Piece) and item.view is not None
 
 
 @attrs.frozen(eq=False)
@@ -416,6 +402,8 @@ class TileProgram:
         self.slots = slots
         self.bound: dict[tuple[int, ...], list[tuple[Any, tuple[Any, ...]]]] = {}
         self.held: list[Array] = []
+        self.arrays = Arrays()
+        self.columns: dict[Any, list[Any]] = {}
 
     def __call__(self) -> None:
         """Run the loop."""
@@ -436,34 +424,54 @@ class TileProgram:
         return program
 
     def _program(self) -> list[tuple[Any, tuple[Any, ...]]]:
-        loop = self.loop
-        resolve = self._resolve
-        program = [call.prepared(resolve) for call in loop.first]
-        tiles = range(len(loop.starts))
+        loop, self.arrays = self.loop, Arrays()
+        self.columns = {}
+        program = [call.prepared(self._first) for call in loop.first]
         columns = []
         for call in loop.each:
             function, items = _by_position(call)
-            arguments = zip(*[self._column(item, tiles) for item in items], strict=True)
+            arguments = zip(*[self._column(item) for item in items], strict=True)
             columns.append([(function, args) for args in arguments])
         program += itertools.chain.from_iterable(zip(*columns, strict=True))
-        return program + [call.prepared(resolve) for call in loop.last]
+        return program + [call.prepared(self._first) for call in loop.last]
 
-    def _resolve(self, item: Any) -> Any:
-        return self.loop.array(item, self.buffer, 0)
+    def _first(self, item: Any) -> Any:
+        """Return what an argument is in the first tile."""
+        return self._column(item)[0]
 
-    def _column(self, item: Any, tiles: range) -> list[Any]:
+    def _column(self, item: Any) -> list[Any]:
+        """Return what an argument is in each tile."""
         loop = self.loop
-        if loop.moves(item):
-            return [loop.array(item, self.buffer, index) for index in tiles]
-        by_extent: dict[int, Any] = {}
-        column = []
-        for index in tiles:
-            cut = loop.shape[loop.axis] - loop.starts[index][loop.axis]
-            cut = min(cut, loop.length)
-            if cut not in by_extent:
-                by_extent[cut] = loop.array(item, self.buffer, index)
-            column.append(by_extent[cut])
-        return column
+        tiles = range(len(loop.starts))
+        if isinstance(item, View):
+            return [self.arrays.of(item, self.buffer(item.base))] * len(tiles)
+        if isinstance(item, Full):
+            shapes = [loop.extent(index, item.axes) for index in tiles]
+            given = zip(self._column(item.operand), shapes, strict=True)
+            return [x if x.shape == shape else np.broadcast_to(x, shape) for x, shape in given]
+        if isinstance(item, Flat):
+            return [array.reshape(-1) for array in self._column(item.operand)]
+        if not isinstance(item, Piece):
+            return [item] * len(tiles)
+        if item.view is None:
+            return self._local(item)
+        space = loop.whole_space(item) if item.axes else item.view
+        array = self.arrays.of(space, self.buffer(space.base))
+        key = (id(array), item.axes)
+        if key not in self.columns:
+            self.columns[key] = [array[loop.part(item, index)] for index in tiles]
+        return self.columns[key]
+
+    def _local(self, item: Piece) -> list[Any]:
+        loop, room = self.loop, self.buffer(self.loop.scratch)
+        key = (item.slot, item.axes, item.dtype)
+        if key not in self.columns:
+            made: dict[Shape, Array] = {}
+            shapes = [loop.extent(index, item.axes) for index in range(len(loop.starts))]
+            for shape in dict.fromkeys(shapes):
+                made[shape] = np.ndarray(shape, item.dtype, room, item.slot)
+            self.columns[key] = [made[shape] for shape in shapes]
+        return self.columns[key]
 
 
 KEPT_BINDINGS = 2
