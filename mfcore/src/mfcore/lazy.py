@@ -39,11 +39,14 @@ class _LazyPackage(ModuleType):
     def __getattr__(self, name: str) -> Any:
         from importlib import import_module
 
-        if name not in self._homes:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(self._homes[name]), name)
-        vars(self)[name] = value
-        return value
+        if name in self._homes:
+            value = getattr(import_module(self._homes[name]), name)
+            vars(self)[name] = value
+            return value
+        module = f"{self.__name__}.{name}"
+        if module in self._homes.values():
+            return import_module(module)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
         # Python sets an attribute whenever it imports a submodule: of one that shares its
