@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import linecache
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -53,3 +58,20 @@ def fresh_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def page_of_programs():
+    """Run a page's programs in order; return what each printed, and what the page says."""
+
+    def run(name):
+        page = (Path(__file__).parent.parent / name).read_text(encoding="utf-8")
+        namespace = {"__name__": "docs"}
+        blocks = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", page, re.DOTALL)
+        for source, said in blocks:
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(source, name, "exec"), namespace)
+            yield printed.getvalue(), said
+
+    return lambda name: list(run(name))

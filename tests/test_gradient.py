@@ -567,3 +567,14 @@ def test_the_fallback_is_used_only_where_shapes_are_unknown() -> None:
         nodes = mf.Graph(mf.gradient(cost, X)).nodes
 
         assert any(isinstance(n, BackwardOf) for n in nodes) == used
+
+
+# Documentation
+
+
+def test_the_page_on_gradients_says_what_its_programs_print(page_of_programs: Any) -> None:
+    blocks = page_of_programs("docs/gradients.md")
+
+    assert len(blocks) == 4
+    for printed, said in blocks:
+        assert printed == said

@@ -469,3 +469,14 @@ def test_mismatches_of_known_shapes_are_always_found() -> None:
                         build(*nodes)
                 else:
                     build(*nodes)
+
+
+# Documentation
+
+
+def test_the_page_on_shapes_says_what_its_programs_print(page_of_programs: Any) -> None:
+    blocks = page_of_programs("docs/shapes.md")
+
+    assert len(blocks) == 6
+    for printed, said in blocks:
+        assert printed == said

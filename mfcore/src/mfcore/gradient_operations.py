@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -386,5 +386,5 @@ def evaluate(outputs: Sequence[Node], values: Mapping[Node, Any]) -> list[Any]:
     return [known[output] for output in outputs]
 
 
-GRADIENT_OPERATIONS: tuple[Callable[..., Node], ...] = (SumTo, BroadcastLike, Seed, BackwardOf)
+GRADIENT_OPERATIONS: tuple[type[Node], ...] = (SumTo, BroadcastLike, Seed, BackwardOf)
 """The operations of this module."""
