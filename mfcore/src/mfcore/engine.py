@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+import attrs
 import numpy as np
 
-from mfcore.errors import UnknownNameError
+from mfcore.errors import EngineError, UnknownNameError
 from mfcore.graph import Graph
-from mfcore.node import Array
+from mfcore.node import Array, Node
 from mfcore.registry import current
 
 if TYPE_CHECKING:
@@ -105,6 +106,49 @@ class Trainer(ABC):
         """Return the optimizer with a copy of what it remembers of each parameter."""
 
 
+@attrs.frozen
+class MemoryUse:
+    """Bytes that a program needs while it runs.
+
+    Attributes
+    ----------
+    inputs, parameters, states : int
+        What is fed, what is trained, and what the optimizer remembers.
+    buffers : int
+        Everything else: intermediate values and gradients, at most at one time.
+    """
+
+    inputs: int
+    parameters: int
+    states: int
+    buffers: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.inputs + self.parameters + self.states + self.buffers
+
+    def __str__(self) -> str:
+        rows = {**attrs.asdict(self), "total": self.total}
+        return "\n".join(f"{name:10}  {value:>14,} bytes" for name, value in rows.items())
+
+
+class Compiled(ABC):
+    """A program compiled for inputs of given shapes: what is known of it without running it."""
+
+    @abstractmethod
+    def explain(self) -> str:
+        """Return the program as readable text, with what each step costs."""
+
+    @abstractmethod
+    def memory(self) -> MemoryUse:
+        """Return how much memory it needs."""
+
+    @abstractmethod
+    def profile(self, feeds: list[Array], steps: int = 100) -> str:
+        """Run it on copies of the parameters; return a table of time by step."""
+
+
 class Program(ABC):
     """A graph made ready to run."""
 
@@ -115,6 +159,26 @@ class Program(ABC):
 
     observable = True
     """Whether observed runs are its own, and not the reference engine's."""
+
+    def checkpoint(self, nodes: bool | Iterable[Node]) -> None:
+        """Keep the values of these nodes only for backward passes of training.
+
+        Raises
+        ------
+        EngineError
+            If the engine cannot.
+        """
+        raise EngineError("the reference engine keeps every value: checkpoint= is for others")
+
+    def compiled(self, inputs: list[Array], optimizer: Any, cost: int) -> Compiled:
+        """Return the program of a run, or of a training step if there is an optimizer.
+
+        Raises
+        ------
+        EngineError
+            If the engine compiles nothing.
+        """
+        raise EngineError("the reference engine compiles nothing: it runs each operation as it is")
 
     def name(self, engine: Engine) -> EngineName:
         """Return the name of what runs: its engine's, or why it is another's."""

@@ -88,6 +88,10 @@ class ExecutionError(MiniFlowError, RuntimeError):
     """An operation failed while a graph was running."""
 
 
+class EngineError(MiniFlowError, RuntimeError):
+    """An engine cannot do what was asked of it."""
+
+
 class ForwardError(ExecutionError):
     """An operation's ``forward`` raised, or returned something that is no array."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mfcore.engine import Engine, Program, Trainer, find_engine
+from mfcore.engine import Compiled, Engine, Program, Trainer, find_engine
 from mfcore.errors import (
     FeedDtypeError,
     FeedShapeError,
@@ -39,11 +39,17 @@ class Session:
         the reference engine of the core.
     seed : int or numpy.random.Generator, optional
         Start of the random numbers that operations such as ``Dropout`` draw.
+    checkpoint : bool or iterable of Node, optional
+        Trains with less memory: of the forward pass only the values of these nodes are kept
+        for the backward pass, which computes the others again; ``True`` chooses the nodes.
+        For engines that compile.
 
     Raises
     ------
     UnknownNameError
         If no enabled pack provides the engine.
+    EngineError
+        If the engine cannot do what is asked of it.
 
     Examples
     --------
@@ -61,6 +67,7 @@ class Session:
         *,
         engine: str | Engine | None = None,
         seed: int | np.random.Generator | None = None,
+        checkpoint: bool | Iterable[Node] = False,
     ) -> None:
         if not isinstance(graph, Graph):
             graph = Graph(graph) if isinstance(graph, Node) else Graph(*graph)
@@ -70,6 +77,8 @@ class Session:
         self.rng = np.random.default_rng(seed)
         self.steps = 0
         self.program: Program = self.engine.compile(graph)
+        if checkpoint is not False:
+            self.program.checkpoint(checkpoint)
         self._values = [np.array(node.value) for node in graph.parameters]
         self._slot = {node: i for i, node in enumerate(graph.parameters)}
         self._places = tuple(graph.position(node) for node in graph.parameters)
@@ -279,6 +288,46 @@ class Session:
                 break
         return np.array(losses, dtype=np.float64)
 
+    def compile(
+        self, shapes: Mapping[Any, Any], optimizer: Any = None, *, cost: Node | None = None
+    ) -> Compiled:
+        """Compile without running; return what can be known of the program beforehand.
+
+        Parameters
+        ----------
+        shapes : mapping
+            For every input, by node or by name, a shape, or an array of that shape and dtype.
+            Where a shape is given the dtype is the declared one, or float64.
+        optimizer : optimizer, optional
+            Compile a training step with it; without one a run.
+        cost : Node, optional
+            As for ``step``.
+
+        Returns
+        -------
+        Compiled
+            ``explain()``, ``memory()`` and ``profile(feeds)`` of the program.
+
+        Raises
+        ------
+        FeedError
+            If a shape is missing, or does not fit its input.
+        EngineError
+            If the engine compiles nothing.
+
+        Examples
+        --------
+        >>> import mfcore as mf
+        >>> x, w = mf.Input("x"), mf.Parameter(2.0)
+        >>> program = mf.Session((x * w).sum(), engine="numpy").compile({x: (1000,)})
+        >>> program.memory().buffers
+        64
+        """
+        arrays: list[Any] = [None] * len(self.graph.inputs)
+        self._feed_step(arrays, {node: _example(node, x) for node, x in shapes.items()})
+        place = self.output_position(cost) if optimizer is not None else -1
+        return self.program.compiled(arrays, optimizer, place)
+
     def _trainer_for(self, optimizer: Any, place: int, planned: int | None = None) -> Trainer:
         trainer = self._trainer
         if trainer is not None and trainer.optimizer is optimizer and self._cost == place:
@@ -335,3 +384,11 @@ def _checked_rows(rows: Any, count: int) -> Array:
     if array.size and not (array.min() >= 0 and array.max() < count):
         raise IndexError(f"rows from {array.min()} to {array.max()} of data with {count} rows")
     return np.ascontiguousarray(array, dtype=np.intp)
+
+
+def _example(node: Any, given: Any) -> Array:
+    """Return an array of a shape, or the array itself, without memory of its own."""
+    if isinstance(given, (np.ndarray, np.generic)):
+        return np.asarray(given)
+    dtype = node.dtype if isinstance(node, Node) and node.dtype is not None else np.float64
+    return np.broadcast_to(np.zeros((), dtype), given)

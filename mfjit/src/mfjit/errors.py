@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mfcore.errors import MiniFlowError
+from mfcore.errors import EngineError
 
 
-class CannotLower(MiniFlowError):
+class CannotLower(EngineError):
     """A graph cannot be lowered to primitives; the message names the node and the reason."""
 
 

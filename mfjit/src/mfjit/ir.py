@@ -52,6 +52,7 @@ views (``VIEWS``)
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -88,6 +89,9 @@ IMPURE = frozenset({"random", "call", "item"})
 """What must not be merged with an equal instruction."""
 
 
+_numbers = itertools.count()
+
+
 class Value:
     """One instruction of a lowered program, and the array that it results in.
 
@@ -105,7 +109,7 @@ class Value:
         The node that it comes from, for people: ``linear_1`` or ``backward of linear_1``.
     """
 
-    __slots__ = ("args", "attributes", "dtype", "op", "origin", "shape")
+    __slots__ = ("_number", "args", "attributes", "dtype", "op", "origin", "shape")
 
     def __init__(
         self,
@@ -116,6 +120,7 @@ class Value:
         dtype: np.dtype[Any],
         origin: str = "",
     ) -> None:
+        self._number = next(_numbers)
         self.op = op
         self.args = args
         self.attributes = dict(attributes)
@@ -201,19 +206,23 @@ def describe(value: Value, names: Mapping[Value, str]) -> str:
 
 
 def ordered(roots: Iterable[Value]) -> list[Value]:
-    """Return all that the roots depend on, each after its arguments (depth first, iterative)."""
-    done: dict[Value, None] = {}
-    stack: list[tuple[Value, bool]] = [(root, False) for root in reversed(list(roots))]
+    """Return all that the roots depend on in the order in which it was emitted.
+
+    That is an order in which it can be computed, and a good one: what an operation's
+    ``backward`` needs and gives lies close together, so that little has to be kept.
+    """
+    found: set[Value] = set()
+    stack = list(roots)
     while stack:
-        value, ready = stack.pop()
-        if value in done:
-            continue
-        if ready:
-            done[value] = None
-            continue
-        stack.append((value, True))
-        stack.extend([(arg, False) for arg in reversed(value.args) if arg not in done])
-    return list(done)
+        value = stack.pop()
+        if value not in found:
+            found.add(value)
+            stack.extend(value.args)
+    return sorted(found, key=_number_of)
+
+
+def _number_of(value: Value) -> int:
+    return value._number
 
 
 def base_of(value: Value) -> Value:

@@ -196,7 +196,7 @@ class GraphReader(OperationReader):
             dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
             seed = builder.broadcast_to(builder.literal(1, dtype), value.shape)
         found: dict[int, Traced] = {start: self.traced(seed)} if needed[start] else {}
-        again = None if kept is None else Recomputing(self, kept)
+        again = None if kept is None else Recomputing(self, of, kept)
         for i in range(start, -1, -1):
             node = graph.nodes[i]
             if i not in found or node.__operation__ is None:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mfcore import Array, Engine, Graph, Node, Program
-from mfcore.engine import EngineName, Memory, Trainer
+from mfcore.engine import Compiled, EngineName, Memory, Trainer
 from mfcore.errors import MiniFlowError
 from mfcore.optimizer import Updates
 from mfcore.reference import ReferenceProgram
 from mfjit.errors import CannotLower
 from mfjit.ir import Lowered
 from mfjit.lowering import Kind
+from mfjit.recomputing import nodes_to_keep
 from mfjit.training import TrainingProgram, lower_gradients, lower_run, lower_training
 
 if TYPE_CHECKING:
@@ -138,6 +139,10 @@ class CompiledProgram(Program):
         self._gradients: dict[Any, tuple[Bound, list[bool]]] = {}
         self._trainings: dict[Any, tuple[TrainingProgram, Executable]] = {}
         self._reference: ReferenceProgram | None = None
+        self._kept: frozenset[Node] | None = None
+
+    def checkpoint(self, nodes: bool | Iterable[Node]) -> None:
+        self._kept = nodes_to_keep(self.graph, nodes)
 
     def name(self, engine: Engine) -> EngineName:
         if self.reason:
@@ -286,11 +291,24 @@ class CompiledProgram(Program):
             found = self._trainings.get(key)
         if found is None:
             program = lower_training(
-                self.graph, kinds, cost, optimizer, fixed=engine.fixed_hyperparameters
+                self.graph,
+                kinds,
+                cost,
+                optimizer,
+                fixed=engine.fixed_hyperparameters,
+                kept=self._kept,
             )
             found = program, engine.executable(program.lowered)
             self._trainings[key] = found
         return found
+
+    def compiled(self, inputs: list[Array], optimizer: Any, cost: int) -> Compiled:
+        from mfjit.compiled import CompiledRun, CompiledStep
+
+        kinds = tuple([(array.shape, array.dtype) for array in inputs])
+        if optimizer is not None:
+            return CompiledStep(self, kinds, optimizer, self.graph.nodes[cost])
+        return CompiledRun(self, kinds)
 
     # The reference engine
 

@@ -54,7 +54,7 @@ def nodes_to_keep(graph: Graph, checkpoint: bool | Iterable[Node]) -> frozenset[
 class Recomputing:
     """What operations' ``backward`` is given, computed again segment by segment."""
 
-    def __init__(self, reader: GraphReader, kept: frozenset[Node]) -> None:
+    def __init__(self, reader: GraphReader, of: Node, kept: frozenset[Node]) -> None:
         self._reader = reader
         graph = reader.graph
         # What was drawn cannot be drawn again.
@@ -66,7 +66,11 @@ class Recomputing:
             or "rng" in spec_of(node).forward_asks
             or "saved_of_result" in spec_of(node).forward_asks
         }
-        self._ends = sorted(i for i in self._kept if graph.nodes[i].__operation__ is not None)
+        self._ends = sorted(
+            i
+            for i in self._kept
+            if graph.nodes[i].__operation__ is not None and graph.nodes[i] is not of
+        )
         self._segment = -1
         self._token: Traced
         self._values: dict[int, Any] = {}
@@ -75,6 +79,8 @@ class Recomputing:
     def given(self, i: int, grad: Traced) -> dict[str, Any]:
         """Return what the ``backward`` of the i-th node may ask for."""
         segment = bisect_left(self._ends, i)
+        if segment == len(self._ends):  # what was computed last is still there
+            return self._reader.given_to(i)
         if segment != self._segment:
             self._segment, self._token = segment, grad
             self._values, self._given = {}, {}

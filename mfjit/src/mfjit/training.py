@@ -126,7 +126,13 @@ class TrainingProgram:
 
 
 def lower_training(
-    graph: Graph, kinds: Sequence[Kind], cost: Node, optimizer: Any, *, fixed: bool
+    graph: Graph,
+    kinds: Sequence[Kind],
+    cost: Node,
+    optimizer: Any,
+    *,
+    fixed: bool,
+    kept: frozenset[Node] | None = None,
 ) -> TrainingProgram:
     """Return a training step as a program.
 
@@ -141,6 +147,8 @@ def lower_training(
     fixed : bool
         Whether hyperparameters that do not change are numbers in the program (fewer
         instructions), or given at each step (one program for all of their values).
+    kept : set of Node, optional
+        Whose values alone are kept for the backward pass; by default all.
 
     Raises
     ------
@@ -148,13 +156,13 @@ def lower_training(
         If an operation cannot be read.
     """
     spec = optimizer_spec(optimizer)
-    still = _unreached(graph, cost)
+    step = _Step(graph, kinds, cost, kept)
     return _specialised(
         spec,
         optimizer,
         fixed,
-        lambda literal: _lowered(graph, kinds, cost, spec, optimizer, still, literal),
-        lambda reason: _gradients_only(graph, kinds, cost, still, reason),
+        lambda literal: _lowered(step, spec, optimizer, literal),
+        lambda reason: _gradients_only(step, reason),
     )
 
 
@@ -214,22 +222,31 @@ def _unreached(graph: Graph, cost: Node) -> frozenset[Node]:
     return frozenset(node for node in graph.parameters if node not in needed)
 
 
-def _emit_gradients(
-    graph: Graph, kinds: Sequence[Kind], cost: Node, still: frozenset[Node]
-) -> tuple[GraphReader, FlatParameters, list[Value | None]]:
-    """Emit forward and backward; parameters that no gradient reaches are kept apart."""
-    while True:
-        builder = Builder()
-        flat = FlatParameters(graph, still)
-        reader = _reader(graph, builder, kinds, flat, training=True)
-        if reader.value(cost).size != 1:
-            raise CannotLower(f"{graph.describe(cost)} is no scalar")
-        gradients = reader.gradients(cost, graph.parameters)
-        reached = zip(graph.parameters, gradients, strict=True)
-        more = still | {node for node, gradient in reached if gradient is None}
-        if more == still:
-            return reader, flat, gradients
-        still = more
+@attrs.frozen(eq=False)
+class _Step:
+    """A training step but for its update: what to make small, and how."""
+
+    graph: Graph
+    kinds: Sequence[Kind]
+    cost: Node
+    kept: frozenset[Node] | None
+
+    def emit(self) -> tuple[GraphReader, FlatParameters, list[Value | None]]:
+        """Emit forward and backward; parameters that no gradient reaches are kept apart."""
+        graph, cost = self.graph, self.cost
+        still = _unreached(graph, cost)
+        while True:
+            builder = Builder()
+            flat = FlatParameters(graph, still)
+            reader = _reader(graph, builder, self.kinds, flat, training=True)
+            if reader.value(cost).size != 1:
+                raise CannotLower(f"{graph.describe(cost)} is no scalar")
+            gradients = reader.gradients(cost, graph.parameters, kept=self.kept)
+            reached = zip(graph.parameters, gradients, strict=True)
+            more = still | {node for node, gradient in reached if gradient is None}
+            if more == still:
+                return reader, flat, gradients
+            still = more
 
 
 def _flat_gradients(
@@ -243,26 +260,18 @@ def _flat_gradients(
     return found
 
 
-def _gradients_only(
-    graph: Graph, kinds: Sequence[Kind], cost: Node, still: frozenset[Node], reason: str
-) -> TrainingProgram:
-    reader, flat, gradients = _emit_gradients(graph, kinds, cost, still)
+def _gradients_only(step: _Step, reason: str) -> TrainingProgram:
+    reader, flat, gradients = step.emit()
     b = reader.builder
-    outputs = [b.reshape(reader.value(cost), ())]
+    outputs = [b.reshape(reader.value(step.cost), ())]
     outputs += _flat_gradients(b, flat, gradients).values()
     return TrainingProgram(b.finish(outputs), flat, [], (), updated=False, reason=reason)
 
 
 def _lowered(
-    graph: Graph,
-    kinds: Sequence[Kind],
-    cost: Node,
-    spec: OptimizerSpec,
-    optimizer: Any,
-    still: frozenset[Node],
-    literal: set[str],
+    step: _Step, spec: OptimizerSpec, optimizer: Any, literal: set[str]
 ) -> TrainingProgram:
-    reader, flat, gradients = _emit_gradients(graph, kinds, cost, still)
+    reader, flat, gradients = step.emit()
     b = reader.builder
     b.origin = f"update of {spec.name}"
     given, settings = _settings(reader, spec, optimizer, literal)
@@ -281,13 +290,13 @@ def _lowered(
             own = b.reshape(b.slice(leaf, ((part.start, part.start + part.size, 1),)), part.shape)
             sent = gradients[k]
             assert sent is not None
-            first = initial_state(spec, optimizer, graph.parameters[k].value)
+            first = initial_state(spec, optimizer, step.graph.parameters[k].value)
             new, state = _update(reader, spec, given, own, sent, first)
             states += [(i, k, j) for j in range(len(first))]
             updates += state
             news.append(b.reshape(new, (-1,)))
         updates.append((leaf, b.concatenate(news)))
-    lowered = b.finish([b.reshape(reader.value(cost), ())], updates)
+    lowered = b.finish([b.reshape(reader.value(step.cost), ())], updates)
     return TrainingProgram(lowered, flat, states, settings, updated=True)
 
 

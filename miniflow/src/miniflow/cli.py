@@ -320,6 +320,7 @@ def _announce(
         if wanted
     ]
     epochs = options["epochs"]
+    engine = options["engine"] or default_engine().rpartition(".")[2]
     click.echo()
     show_facts(
         {
@@ -329,7 +330,7 @@ def _announce(
             "optimizer": describe(rule),
             "training": f"{epochs} epoch{'' if epochs == 1 else 's'}, "
             f"batches of {options['batch_size']} {how}, "
-            f"seed {options['seed']}, engine {options['engine'] or default_engine()}",
+            f"seed {options['seed']}, engine {engine}",
         }
     )
     sys.stdout.flush()  # before the progress, which goes to the other stream
