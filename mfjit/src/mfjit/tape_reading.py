@@ -1,0 +1,395 @@
+"""Graphs of scalars, read: what each operation does to single numbers, as few instructions.
+
+Operations are read once for each way in which they are applied (class, hyperparameters,
+kinds of inputs), not once for each node, so that a graph of a million nodes costs a handful of
+readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, TypeAlias
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from mfcore import Graph, Input, Node
+from mfcore.node import Constant
+from mfcore.operation import spec_of
+from mfjit.builder import Builder
+from mfjit.errors import CannotLower
+from mfjit.ir import ELEMENTWISE, Value
+from mfjit.lowering import GraphReader
+
+Dtype: TypeAlias = np.dtype[Any]
+Integers: TypeAlias = NDArray[np.int64]
+
+Code: TypeAlias = tuple[str, str, str]
+"""What an instruction does: its ``op``, the kinds of its arguments, and of its result.
+
+A kind is ``f``, a float, or ``b``, a truth value, which the tape holds as 0 or 1.
+"""
+
+COPY = "copy"
+"""An instruction beside the elementwise ones."""
+
+FLOAT, TRUTH, FIRST_CONSTANT = 0, 1, 2
+"""Kinds of nodes; each type of constant is one more."""
+
+MOST_ROUNDS = 64
+"""How often truth values may turn out to make more truth values."""
+
+
+@attrs.frozen
+class Operand:
+    """Where an argument is found.
+
+    Attributes
+    ----------
+    place : str
+        ``input``, ``value`` (of the node), ``gradient`` (of the node), ``literal`` or ``step``.
+    index : int
+        Which input, or the result of which step.
+    number : float
+        The literal.
+    """
+
+    place: str
+    index: int = 0
+    number: float = 0.0
+
+
+@attrs.frozen
+class Step:
+    """One instruction of a template."""
+
+    code: Code
+    operands: tuple[Operand, ...]
+
+
+@attrs.frozen
+class Template:
+    """What one way of applying an operation does.
+
+    Attributes
+    ----------
+    forward : tuple of Step
+        The last one computes the node's value.
+    backward : tuple of Step
+        What the gradients need.
+    gradients : tuple of (int, Operand)
+        For the inputs that get one, in order: which input, and where its gradient is.
+    truth : bool
+        Whether the value is a truth value.
+    differentiable : bool
+        Whether the operation has a ``backward``.
+    """
+
+    forward: tuple[Step, ...]
+    backward: tuple[Step, ...]
+    gradients: tuple[tuple[int, Operand], ...]
+    truth: bool
+    differentiable: bool
+
+
+@attrs.frozen(eq=False)
+class Scalars:
+    """A graph of scalars, read.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of all its numbers.
+    edges, starts : array of int
+        The inputs of node ``i`` are ``edges[starts[i]:starts[i + 1]]``.
+    templates : list of Template
+        What there is.
+    template : (n,) array of int
+        Which of them each node is; -1 for leaves.
+    """
+
+    dtype: Dtype
+    edges: Integers
+    starts: Integers
+    templates: list[Template]
+    template: Integers
+
+
+def read_scalars(graph: Graph, dtype: Dtype) -> Scalars:
+    """Read a graph whose inputs and parameters are single floats of one dtype.
+
+    Raises
+    ------
+    CannotLower
+        If an operation does to single numbers what is not a few elementwise instructions.
+    """
+    return _Reading(graph, dtype).result()
+
+
+class _QuietGraph(Graph):
+    """A graph to read from, of which nobody hears."""
+
+    __slots__ = ()
+
+    def _announce(self) -> None:
+        pass
+
+
+class _Reading:
+    """The reading of a graph: ways of application found, and read, until nothing changes."""
+
+    def __init__(self, graph: Graph, dtype: Dtype) -> None:
+        self.graph = graph
+        self.dtype = dtype
+        count = len(graph)
+        arity = np.fromiter(map(len, graph.sources), np.int64, count)
+        self.starts = np.concatenate([[0], np.cumsum(arity)])
+        self.edges = np.fromiter(chain.from_iterable(graph.sources), np.int64, int(self.starts[-1]))
+        self.kinds = np.zeros(count, np.int64)
+        self.template = np.full(count, -1, np.int64)
+        self.templates: list[Template] = []
+        self._numbers: dict[Any, int] = {}
+        self._failures: dict[int, tuple[int, Exception]] = {}
+
+    def result(self) -> Scalars:
+        self._read_constants()
+        applications = self._applications()
+        for _ in range(MOST_ROUNDS):
+            before = self.kinds.copy()
+            for number, (arity, positions) in enumerate(applications):
+                self._read_application(number, arity, positions)
+            if np.array_equal(before, self.kinds):
+                break
+        else:
+            raise CannotLower("kinds of values depend on each other in too many steps")
+        for failed, (position, error) in self._failures.items():
+            if np.any(self.template == failed):
+                described = self.graph.describe(self.graph.nodes[position])
+                raise CannotLower(f"{described} cannot run on a tape: {error}") from error
+        return Scalars(self.dtype, self.edges, self.starts, self.templates, self.template)
+
+    def _read_constants(self) -> None:
+        known: dict[Any, int] = {}
+        for position, node in enumerate(self.graph.nodes):
+            if isinstance(node, Constant):
+                if np.ndim(node.value):
+                    raise CannotLower(f"{self.graph.describe(node)} is no scalar")
+                kind = _constant_kind(node.value)
+                self.kinds[position] = known.setdefault(kind, FIRST_CONSTANT + len(known))
+
+    def _applications(self) -> list[tuple[int, Integers]]:
+        """Group the operations: number of inputs, and positions, of what is applied alike."""
+        nodes = self.graph.nodes
+        keys: list[Any] = list(zip(map(type, nodes), map(len, self.graph.sources), strict=True))
+        for cls in {key[0] for key in keys}:
+            spec = cls.__operation__
+            if spec is None:
+                continue
+            asked = {"rng", "training"} & {*spec.forward_asks, *spec.backward_asks}
+            if asked:
+                raise CannotLower(f"{spec.name} asks for {', '.join(sorted(asked))}")
+            if spec.hyperparameters:
+                for i, node in enumerate(nodes):
+                    if type(node) is cls:
+                        keys[i] = (*keys[i], *_hyperparameters(node))
+        try:
+            numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        except TypeError as error:
+            raise CannotLower(f"hyperparameters that cannot be compared: {error}") from error
+        number = np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
+        order = np.argsort(number, kind="stable")
+        bounds = np.searchsorted(number[order], np.arange(len(numbers) + 1))
+        return [
+            (key[1], order[bounds[i] : bounds[i + 1]])
+            for key, i in numbers.items()
+            if key[0].__operation__ is not None
+        ]
+
+    def _read_application(self, number: int, arity: int, positions: Integers) -> None:
+        kinds = self.kinds[self.edges[self.starts[positions][:, None] + np.arange(arity)]]
+        if not kinds.any():
+            rows, which = kinds[:1], np.zeros(len(positions), np.int64)
+        else:
+            rows, which = np.unique(kinds, axis=0, return_inverse=True)
+            which = which.reshape(-1)
+        for i, row in enumerate(rows.tolist()):
+            members = positions[which == i] if len(rows) > 1 else positions
+            if FLOAT in row or max(row) < FIRST_CONSTANT:
+                self._assign((number, *row), row, members)
+                continue
+            for position in members.tolist():  # of nothing but constants: by their values
+                constants = [
+                    repr(node.value)
+                    for node in self._inputs(position)
+                    if isinstance(node, Constant)
+                ]
+                self._assign((number, *row, *constants), row, np.array([position]))
+
+    def _assign(self, key: Any, row: list[int], members: Integers) -> None:
+        if key not in self._numbers:
+            self._numbers[key] = len(self.templates)
+            position = int(members[0])
+            try:
+                template = read_template(
+                    self.graph.nodes[position], self._inputs(position), row, self.dtype
+                )
+            except Exception as error:
+                self._failures[len(self.templates)] = position, error
+                template = Template((), (), (), truth=False, differentiable=False)
+            self.templates.append(template)
+        found = self._numbers[key]
+        self.template[members] = found
+        self.kinds[members] = TRUTH if self.templates[found].truth else FLOAT
+
+    def _inputs(self, position: int) -> list[Node]:
+        return [self.graph.nodes[i] for i in self.graph.sources[position]]
+
+
+def _constant_kind(value: Any) -> Any:
+    return type(value) if isinstance(value, (bool, int, float)) else np.asarray(value).dtype
+
+
+def _hyperparameters(node: Node) -> Iterable[Any]:
+    values = [getattr(node, name) for name in spec_of(node).hyperparameters]
+    return (*values, *map(type, values))  # 2 and 2.0 are equal, but not alike
+
+
+def read_template(
+    node: Node, inputs: Sequence[Node], kinds: Sequence[int], dtype: Dtype
+) -> Template:
+    """Read one application of an operation to single numbers.
+
+    Parameters
+    ----------
+    node : Node
+        The operation.
+    inputs : sequence of Node
+        What it is applied to.
+    kinds : sequence of int
+        Their kinds. Constants beside floats are read as floats, as NumPy's rules have it;
+        one template then serves all of them.
+    dtype : dtype
+        Of floats.
+
+    Raises
+    ------
+    CannotLower
+        If it takes more than elementwise instructions on this dtype.
+    """
+    constants = [kind >= FIRST_CONSTANT for kind in kinds]
+    beside_floats = FLOAT in kinds
+    reader, mine, leaves = _read(node, inputs, kinds, dtype, literal=not beside_floats)
+    value = reader.value(mine)
+    if any(constants) and beside_floats:
+        again, other, _ = _read(node, inputs, kinds, dtype, literal=True)
+        if again.value(other).dtype != value.dtype:
+            raise CannotLower(f"its result is {again.value(other).dtype}, not {value.dtype}")
+    spec = spec_of(node)
+    known = {reader.value(leaf): Operand("input", k) for k, leaf in leaves.items()}
+    forward = _Program(dict(known), dtype)
+    result = forward.operand(value)
+    if result.place != "step":
+        forward.steps.append(Step((COPY, "f", "f"), (result,)))
+    backward = _Program({value: Operand("value"), **known}, dtype)
+    gradients: list[tuple[int, Operand]] = []
+    wanted = [k for k, constant in enumerate(constants) if not constant]
+    if spec.backward is not None and wanted:
+        seed = reader.builder.input((), dtype, "gradient")
+        backward.known[seed] = Operand("gradient")
+        found = reader.gradients(mine, [leaves[k] for k in wanted], seed)
+        for k, gradient in zip(wanted, found, strict=True):
+            if gradient is not None:
+                if gradient.dtype != dtype:
+                    raise CannotLower(f"a gradient of it is {gradient.dtype}")
+                gradients.append((k, backward.operand(gradient)))
+    return Template(
+        tuple(forward.steps),
+        tuple(backward.steps),
+        tuple(gradients),
+        truth=value.dtype == np.bool_,
+        differentiable=spec.backward is not None,
+    )
+
+
+def _read(
+    node: Node, inputs: Sequence[Node], kinds: Sequence[int], dtype: Dtype, *, literal: bool
+) -> tuple[GraphReader, Node, dict[int, Input]]:
+    """Read a copy of a node on leaves of its own; constants stay where ``literal``."""
+    leaves = {k: Input() for k, kind in enumerate(kinds) if kind < FIRST_CONSTANT or not literal}
+    hyperparameters = {name: getattr(node, name) for name in spec_of(node).hyperparameters}
+    make: Any = type(node)
+    mine: Node = make(*[leaves.get(k, given) for k, given in enumerate(inputs)], **hyperparameters)
+    builder = Builder()
+    values: dict[Node, Value] = {
+        leaf: builder.input((), np.bool_ if kinds[k] == TRUTH else dtype)
+        for k, leaf in leaves.items()
+    }
+    return GraphReader(_QuietGraph(mine), builder, values, training=False), mine, leaves
+
+
+class _Program:
+    """Values of a lowered program as steps on single numbers."""
+
+    def __init__(self, known: dict[Value, Operand], dtype: Dtype) -> None:
+        self.known = known
+        self.dtype = dtype
+        self.steps: list[Step] = []
+
+    def operand(self, root: Value) -> Operand:
+        """Return where a value is found, after steps that compute it from what is known."""
+        stack = [root]
+        while stack:
+            value = stack[-1]
+            missing = [arg for arg in value.args if arg not in self.known]
+            if value in self.known or not missing:
+                stack.pop()
+                if value not in self.known:
+                    self.known[value] = self._computed(value)
+            else:
+                stack.extend(reversed(missing))
+        return self.known[root]
+
+    def _computed(self, value: Value) -> Operand:
+        kind = self._kind(value)
+        if value.op == "literal":
+            return Operand("literal", number=float(value.attributes["value"]))
+        if value.op not in ELEMENTWISE:
+            raise CannotLower(f"{value.op} is no elementwise instruction")
+        kinds = "".join([self._kind(arg) for arg in value.args])
+        operands = tuple([self.known[arg] for arg in value.args])
+        if value.op == "cast" and kinds == "b":
+            return operands[0]  # truth values are 0 and 1 already
+        self.steps.append(Step((value.op, kinds, kind), operands))
+        return Operand("step", len(self.steps) - 1)
+
+    def _kind(self, value: Value) -> str:
+        if value.shape:
+            raise CannotLower(f"it makes an array of shape {value.shape}")
+        if value.dtype == np.bool_:
+            return "b"
+        if value.dtype != self.dtype:
+            raise CannotLower(f"it makes a number of {value.dtype}")
+        return "f"
+
+
+def scalar_dtype(graph: Graph) -> Dtype | None:
+    """Return the dtype of a graph's parameters and declared inputs; float64 if none says.
+
+    ``None`` where they are no single floats of one dtype.
+    """
+    dtypes: set[Dtype] = set()
+    for parameter in graph.parameters:
+        if parameter.value.shape:
+            return None
+        dtypes.add(parameter.value.dtype)
+    for leaf in graph.inputs:
+        if leaf.shape:
+            return None
+        if leaf.dtype is not None:
+            dtypes.add(leaf.dtype)
+    if len(dtypes) > 1 or not (graph.parameters or graph.inputs):
+        return None
+    dtype = dtypes.pop() if dtypes else np.dtype(np.float64)
+    return dtype if dtype in (np.float32, np.float64) else None

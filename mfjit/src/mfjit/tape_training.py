@@ -1,0 +1,229 @@
+"""Training and inference from a tape: a step is both ways over it, and one update of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfcore import Array, Node
+from mfjit.lowering import Kind
+from mfjit.numpy_engine import NumpyExecutable
+from mfjit.parameters import FlatParameters
+from mfjit.program import Bound, Executable
+from mfjit.trainer import CompiledTrainer
+from mfjit.training import TrainingProgram, lower_update
+
+if TYPE_CHECKING:
+    from mfjit.scalar_tape import ScalarTape
+    from mfjit.tape import TapeProgram
+
+
+def lower_tape_training(
+    tape: ScalarTape, cost: Node, optimizer: Any
+) -> tuple[TrainingProgram, Executable]:
+    """Return a training step from a tape.
+
+    Parameters
+    ----------
+    tape : ScalarTape
+        The graph.
+    cost : Node
+        What to make small.
+    optimizer : optimizer
+        Its update is done to all parameters as one array, where it treats all elements alike.
+
+    Raises
+    ------
+    NotDifferentiableError
+        If an operation without ``backward`` is between the cost and a parameter.
+    """
+    graph = tape.graph
+    sweep = tape.sweep(graph.position(cost))
+    positions = [graph.position(node) for node in graph.parameters]
+    tape.check(sweep, positions)
+    still = frozenset(
+        node
+        for node, position in zip(graph.parameters, positions, strict=True)
+        if not sweep.reached[position]
+    )
+    flat = FlatParameters(graph, still)
+    program = lower_update(flat, optimizer)
+    return program, TapeExecutable(tape, flat, cost, program)
+
+
+class TapeExecutable:
+    """A training step from a tape, ready to run.
+
+    Parameters
+    ----------
+    tape : ScalarTape
+        The graph.
+    flat : FlatParameters
+        Where the parameters are.
+    cost : Node
+        What is made small.
+    program : TrainingProgram
+        The update.
+    """
+
+    def __init__(
+        self, tape: ScalarTape, flat: FlatParameters, cost: Node, program: TrainingProgram
+    ) -> None:
+        self.tape = tape
+        self.cost = tape.graph.position(cost)
+        self.sweep = tape.sweep(self.cost)
+        self.slots = _slots(tape, flat)
+        self.gradients = [self.slots[i] + np.uint32(tape.layout.count) for i in flat.trained]
+        updates = program.updated and flat.trained
+        self.update = NumpyExecutable(program.lowered) if updates else None
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the numbers, and of the update's buffers."""
+        layout = self.tape.layout
+        own = layout.size * self.tape.dtype.itemsize
+        return own + (self.update.memory if self.update is not None else 0)
+
+    def bind(self, parameters: list[Array], states: list[Array]) -> Bound:
+        """Return what trains these parameters, in place."""
+        return _Training(self, parameters, states)
+
+    def explain(self) -> str:
+        """Return what is done as readable text."""
+        update = "" if self.update is None else f"\nupdate:\n{self.update.explain()}"
+        return self.tape.text() + update
+
+
+class InferenceExecutable:
+    """Outputs of a graph from a tape, ready to run."""
+
+    def __init__(self, tape: ScalarTape, flat: FlatParameters, outputs: Iterable[Node]) -> None:
+        self.tape = tape
+        self.slots = _slots(tape, flat)
+        self.outputs = [tape.graph.position(node) for node in outputs]
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the numbers."""
+        return self.tape.layout.size * self.tape.dtype.itemsize
+
+    def bind(self, parameters: list[Array], states: list[Array]) -> Bound:  # noqa: ARG002
+        """Return what computes with these parameters."""
+        return _Inference(self, parameters)
+
+    def explain(self) -> str:
+        """Return what is done as readable text."""
+        return self.tape.text()
+
+
+class TapeTrainer(CompiledTrainer):
+    """Steps from a tape; those on inputs that no tape takes are handed on."""
+
+    program: TapeProgram
+
+    def _for(
+        self, kinds: tuple[Kind, ...], few: bool = False
+    ) -> tuple[TrainingProgram, Bound] | None:
+        if not any(shape for shape, _ in kinds) and self.program.training_tape(kinds) is None:
+            return None
+        return super()._for(kinds, few)
+
+
+def _slots(tape: ScalarTape, flat: FlatParameters) -> list[Any]:
+    """Return for each flat array the slots of its elements."""
+    positions = np.array([tape.graph.position(node) for node in tape.graph.parameters], np.intp)
+    own = np.array([part.flat for part in flat.parts], np.intp)
+    return [tape.layout.slot[positions[own == i]] for i in range(len(flat.flats))]
+
+
+class _Inference:
+    """Numbers of a tape with parameters filled in."""
+
+    def __init__(
+        self, executable: TapeExecutable | InferenceExecutable, parameters: list[Array]
+    ) -> None:
+        tape = executable.tape
+        self.executable = executable
+        self.tape = tape
+        self.parameters = parameters
+        self.numbers = tape.numbers()
+        self.inputs = tape.layout.slot[[tape.graph.position(node) for node in tape.graph.inputs]]
+
+    def step(
+        self,
+        inputs: Sequence[Array],
+        settings: Sequence[float],  # noqa: ARG002
+        rng: np.random.Generator | None,  # noqa: ARG002
+    ) -> list[Any]:
+        """Return the outputs."""
+        executable = self.executable
+        assert isinstance(executable, InferenceExecutable)
+        self.forward(inputs)
+        values = self.numbers[self.tape.layout.slot[executable.outputs]]
+        return [
+            np.bool_(value) if self.tape.is_truth(position) else value
+            for position, value in zip(executable.outputs, values, strict=True)
+        ]
+
+    def forward(self, inputs: Sequence[Array]) -> None:
+        """Compute all values."""
+        numbers = self.numbers
+        if len(inputs):
+            numbers[self.inputs] = inputs
+        for slots, array in zip(self.executable.slots, self.parameters, strict=True):
+            numbers[slots] = array
+        self.tape.forward(numbers)
+
+    def epoch(self, *_: Any) -> Array:
+        """Do nothing: there is no loss."""
+        raise NotImplementedError
+
+
+class _Training(_Inference):
+    """Numbers of a tape with parameters that are trained."""
+
+    def __init__(
+        self, executable: TapeExecutable, parameters: list[Array], states: list[Array]
+    ) -> None:
+        super().__init__(executable, parameters)
+        self.training = executable
+        self.cost = self.tape.layout.slot[executable.cost]
+        self.update = None
+        if executable.update is not None:
+            self.update = executable.update.bind(parameters, states)
+
+    def step(
+        self,
+        inputs: Sequence[Array],
+        settings: Sequence[float],
+        rng: np.random.Generator | None,
+    ) -> list[Any]:
+        """Train for one step; return the cost, and the gradients if they are not applied."""
+        training = self.training
+        self.forward(inputs)
+        cost = self.numbers[self.cost]
+        self.tape.backward(self.numbers, training.sweep, training.cost, 1)
+        gradients = [self.numbers[slots] for slots in training.gradients]
+        if self.update is None:
+            return [cost, *gradients]
+        self.update.step(gradients, list(settings), rng)
+        return [cost]
+
+    def epoch(
+        self,
+        arrays: list[Array],
+        rows: Array,
+        settings: Array,
+        rng: np.random.Generator | None,
+        stop_when_not_finite: bool,
+    ) -> Array:
+        """Train for a step for each line of ``rows``, in a graph without inputs."""
+        assert not arrays
+        losses: list[float] = []
+        for given in settings[: len(rows)].tolist():
+            losses.append(float(self.step([], given, rng)[0]))
+            if stop_when_not_finite and not np.isfinite(losses[-1]):
+                break
+        return np.array(losses)
