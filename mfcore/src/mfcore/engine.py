@@ -93,6 +93,10 @@ class Trainer(ABC):
     def step(self, inputs: list[Array]) -> float | None:
         """Train for one step; ``None``, with nothing changed, hands it to the reference engine."""
 
+    def again(self, inputs: list[Array]) -> float | None:
+        """Train for one step on inputs of the same shapes and dtypes as those of the last one."""
+        return self.step(inputs)
+
     @abstractmethod
     def epoch(self, arrays: list[Array], rows: Array, stop_when_not_finite: bool) -> Array:
         """Train for one step for each line of ``rows``; return the costs of the steps done.

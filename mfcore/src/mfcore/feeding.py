@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numpy import ndarray
@@ -35,7 +35,7 @@ class Feeding:
         For each input, in the graph's order, where its value goes.
     """
 
-    __slots__ = ("_feeding", "_places", "graph")
+    __slots__ = ("_alike", "_feeding", "_places", "graph")
 
     def __init__(self, graph: Graph, places: Iterable[int]) -> None:
         self.graph = graph
@@ -44,6 +44,32 @@ class Feeding:
             (node, place, node.shape is None and node.dtype is None)
             for node, place in self._places.items()
         ]
+
+        self._alike: list[tuple[Input, tuple[int, ...], Any]] = []
+
+    def remember(self, arrays: Sequence[Any]) -> None:
+        """Take these arrays, in the graph's order, as an example for ``alike``."""
+        self._alike = [
+            (node, array.shape, array.dtype)
+            for node, array in zip(self._places, arrays, strict=True)
+        ]
+
+    def alike(self, feeds: Feeds) -> list[Any] | None:
+        """Return the feeds in the graph's order if they are arrays like the remembered ones.
+
+        The quick way, for steps in a row: what was checked once for these shapes and dtypes
+        need not be checked again. ``None`` leaves it to the other ways.
+        """
+        inputs = []
+        try:
+            for node, shape, dtype in self._alike:
+                value = feeds[node]
+                if type(value) is not ndarray or value.dtype is not dtype or value.shape != shape:
+                    return None
+                inputs.append(value)
+        except (KeyError, TypeError, IndexError):
+            return None
+        return inputs if len(feeds) == len(inputs) else None
 
     def __call__(self, memory: Memory, feeds: Feeds) -> None:
         """Put the feeds into their places.

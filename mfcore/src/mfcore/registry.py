@@ -536,6 +536,12 @@ def using(registry: Registry) -> Iterator[Registry]:
         _used.reset(token)
 
 
+def nobody_listens() -> bool:
+    """Whether there is no listener of any kind here and now: one question for all of them."""
+    registry = _used.get() or _default
+    return not active_observers.get() and (registry is None or not registry.listening)
+
+
 def observers(kind: str) -> Observers:
     """Return who listens to ``kind`` (a key of ``RUN_HOOKS``) here and now.
 

@@ -62,6 +62,8 @@ class CompiledTrainer(Trainer):
         self._states: dict[tuple[int, int | None, int], Array] = {}
         self._flat: FlatParameters
         self._layout: Any = None
+        self._last: tuple[TrainingProgram, Bound] | None = None
+        self._fixed: tuple[TrainingProgram, list[float]] | None = None
 
     # Steps
 
@@ -72,20 +74,22 @@ class CompiledTrainer(Trainer):
         except CannotLower:
             self.program.fail(inputs, self.values, self.rng, self.cost)
             raise
-        if found is None:
-            return None
-        program, bound = found
+        self._last = found
+        return None if found is None else self._run(*found, inputs)
+
+    def again(self, inputs: list[Array]) -> float | None:
+        """Train for one step on inputs like those of the last one, without looking at them."""
+        return None if self._last is None else self._run(*self._last, inputs)
+
+    def _run(self, program: TrainingProgram, bound: Bound, inputs: list[Array]) -> float:
         state = self.rng.bit_generator.state if self.program.draws else None
         try:
-            outputs = bound.step(inputs, self._settings(program, self.steps), self.rng)
+            outputs = bound.step(inputs, self._settings(program), self.rng)
         except Exception as error:
             if state is not None:
                 self.rng.bit_generator.state = state
             self.program.fail(inputs, self.values, self.rng, self.cost)
-            raise ExecutionError(
-                f"a training step on the engine {self.program.engine.name!r} raised "
-                f"{type_name(error)}: {error}"
-            ) from error
+            raise self._failed(error) from error
         if not program.updated:
             self._apply(program, outputs[1:])
         self.steps += 1
@@ -131,9 +135,9 @@ class CompiledTrainer(Trainer):
         state = self.rng.bit_generator.state if self.program.draws else None
         try:
             done = bound.epoch(arrays, rows, self._settings_of(program, len(rows)), self.rng, stop)
-        except (ValueError, IndexError):
+        except Exception as error:
             if not program.fallible:
-                raise
+                raise self._failed(error) from error
             # The steps before the one at fault are done: go back, and find it.
             for array, old in zip((*self._flats, *self._states.values()), kept, strict=True):
                 array[...] = old
@@ -142,6 +146,12 @@ class CompiledTrainer(Trainer):
             return self._one_by_one(arrays, rows, stop)
         self.steps += len(done)
         return done
+
+    def _failed(self, error: Exception) -> ExecutionError:
+        return ExecutionError(
+            f"a training step on the engine {self.program.engine.name!r} raised "
+            f"{type_name(error)}: {error}"
+        )
 
     def _one_by_one(self, arrays: list[Array], rows: Array, stop: bool) -> Array:
         losses: list[float] = []
@@ -166,8 +176,18 @@ class CompiledTrainer(Trainer):
 
     # Settings
 
-    def _settings(self, program: TrainingProgram, step: int) -> list[float]:
-        return [self._setting(name, step) for name in program.settings]
+    def _settings(self, program: TrainingProgram) -> list[float]:
+        """Return the settings of the next step: the same list again while they do not change."""
+        if self._fixed is None or self._fixed[0] is not program:
+            changing = [
+                name == "step" or callable(getattr(self.optimizer, name))
+                for name in program.settings
+            ]
+            settings = [self._setting(name, self.steps) for name in program.settings]
+            if any(changing):
+                return settings
+            self._fixed = program, settings
+        return self._fixed[1]
 
     def _setting(self, name: str, step: int) -> float:
         if name == "step":
