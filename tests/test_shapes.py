@@ -37,7 +37,7 @@ def fits(claimed: Any, shape: tuple[int, ...]) -> bool:
 
 # Abstract values: what plain NumPy code gives for arrays known by shape and dtype
 
-A, B, V = np.ones((4, 3)), np.ones((3, 2), np.float32), np.ones(3, np.float32)
+A, B, V = np.eye(4, 3), np.ones((3, 2), np.float32), np.ones(3, np.float32)
 J, M, E = np.array([[0, 2]]), np.ones((4, 3), bool), np.ones((0, 3))
 CALLS: dict[str, Any] = {
     "arithmetic": lambda a, v: -a + 2.0 * v - a**2 / 3 % 2 // 1,
@@ -80,6 +80,8 @@ CALLS: dict[str, Any] = {
     "parts one by one": lambda a: sum(row * 1 for row in a),
     "added to an array": lambda v: operator.iadd(np.zeros(3), v),
     "linear algebra": lambda a: (np.linalg.norm(a, axis=1), np.trace(a), np.diagonal(a)),
+    "inverses": lambda a: (np.linalg.inv(a[:3]), np.linalg.solve(a[:3], a[0]), np.linalg.det(a[:3])),
+    "decompositions": lambda a: (np.linalg.cholesky(a[:3]), *np.linalg.svd(a), *np.linalg.qr(a)),
     "tri, pad, roll": lambda a: (np.triu(a), np.pad(a, 1), np.roll(a, 1), np.repeat(a, 2, axis=0)),
     "variadic apply": lambda a, v: mf.apply(ops.Add, a, v, a),
     "apply": lambda a: mf.apply(ops.Sum, a, axis=1),
@@ -120,6 +122,8 @@ MISMATCHES: dict[str, Any] = {
     "dtype": lambda m: -m,
     "out": lambda a: np.add(a, 1, out=np.zeros(2)),
     "squeeze": lambda a: a.squeeze(0),
+    "inverse": lambda a: np.linalg.inv(a),  # noqa: PLW0108 - its arguments are read
+    "solve": lambda a: np.linalg.solve(a[:3], a[:, 0]),
 }
 
 
@@ -145,6 +149,9 @@ UNREADABLE: dict[str, Any] = {
     "nonzero": lambda a: (np.nonzero(a),),
     "where": lambda a: (np.where(a),),
     "unique": lambda a: (np.unique(a),),
+    "sets": lambda a: np.intersect1d(a, a),
+    "deletion": lambda i: np.delete(np.ones(3), i),
+    "count": lambda a: np.count_nonzero(a, axis=0),
     "truth of arrays": lambda a: np.array_equal(a, a),
     "membership": lambda a: 1 in a,
     "item": lambda a: a.sum().item(),

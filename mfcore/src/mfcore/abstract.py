@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Never
@@ -256,7 +257,7 @@ def _getitem(function: Any, args: tuple[Any, ...], _kwargs: Mapping[str, Any]) -
     return _of_dummies(function, args, {})
 
 
-def _repeat(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def _counted(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     if any(isinstance(x, Abstract) for x in (*args[1:], *kwargs.values())):
         _data_dependent(function, args, kwargs)
     return _of_dummies(function, args, kwargs)
@@ -271,31 +272,56 @@ def _data_dependent(function: Any, _args: Any, _kwargs: Any) -> Never:
 
 def _of_dummies(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Call a function on zeros that take no memory, and see what its result is like."""
-    return _known(function, _quietly(function, _dummies(args), _dummies(dict(kwargs))))
+    try:
+        result = _quietly(function, _dummies(args), _dummies(dict(kwargs)))
+    except np.linalg.LinAlgError:  # of zeros; what the identity does not suit, no matrix does
+        args, kwargs = _dummies(args, _identity), _dummies(dict(kwargs), _identity)
+        result = _quietly(function, args, kwargs)
+    return _known(function, result)
+
+
+_warnings_changed = threading.RLock()
+"""Which warnings are shown is a setting of the process."""
 
 
 def _quietly(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Call a function whose warnings would be about elements that mean nothing."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    with _warnings_changed, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         return function(*args, **kwargs)
 
 
-def _dummies(value: Any) -> Any:
+def _zeros(value: Abstract) -> Any:
+    return np.broadcast_to(np.zeros((), value.dtype), value.shape)
+
+
+def _identity(value: Abstract) -> Any:
+    if value.ndim < 2:
+        return _zeros(value)
+    return np.broadcast_to(np.eye(*value.shape[-2:], dtype=value.dtype), value.shape)
+
+
+def _dummies(value: Any, dummy: Callable[[Abstract], Any] = _zeros) -> Any:
     if isinstance(value, Abstract):
-        return np.broadcast_to(np.zeros((), value.dtype), value.shape)
+        return dummy(value)
     if isinstance(value, (tuple, list)):
-        return type(value)(_dummies(part) for part in value)
+        return rebuilt(value, [_dummies(part, dummy) for part in value])
     if isinstance(value, dict):
-        return {key: _dummies(part) for key, part in value.items()}
+        return {key: _dummies(part, dummy) for key, part in value.items()}
     return value
+
+
+def rebuilt(original: Any, parts: list[Any]) -> Any:
+    """Return parts as a list or tuple of the original's kind; named tuples are tuples too."""
+    make = getattr(type(original), "_make", type(original))
+    return make(parts)
 
 
 def _known(function: Any, result: Any) -> Any:
     if isinstance(result, (np.ndarray, np.generic)):
         return Abstract(result.shape, result.dtype)
     if isinstance(result, (tuple, list)):
-        return type(result)(_known(function, part) for part in result)
+        return rebuilt(result, [_known(function, part) for part in result])
     if result is None:
         return None
     return _data_dependent(function, (), {})
@@ -313,7 +339,8 @@ _RULES: dict[Any, Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Any]] = {
     np.matmul: _matmul,
     np.dot: _matmul,
     np.result_type: _result_type,
-    np.repeat: _repeat,
+    np.repeat: _counted,
+    np.delete: _counted,
     **dict.fromkeys((np.shape, np.ndim, np.size), _attribute),
     **dict.fromkeys((np.sum, np.prod, np.mean, np.std, np.var, np.any, np.all), _reduction),
     **dict.fromkeys((np.max, np.min, np.amax, np.amin, np.argmax, np.argmin), _reduction),
@@ -322,6 +349,7 @@ _RULES: dict[Any, Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Any]] = {
     **dict.fromkeys((np.zeros_like, np.ones_like, np.empty_like, np.full_like), _like),
     **dict.fromkeys((np.nonzero, np.flatnonzero, np.argwhere, np.unique), _data_dependent),
     **dict.fromkeys((np.compress, np.extract, np.bincount, np.array_equal), _data_dependent),
-    **dict.fromkeys((np.allclose, np.trim_zeros), _data_dependent),
+    **dict.fromkeys((np.allclose, np.trim_zeros, np.union1d, np.intersect1d), _data_dependent),
+    **dict.fromkeys((np.setdiff1d, np.setxor1d, np.count_nonzero), _data_dependent),
 }
 """What functions give for abstract values; all others are called on dummies."""

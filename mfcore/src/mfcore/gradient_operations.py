@@ -338,7 +338,9 @@ def _put_together(saved: Any, leaves: Any) -> Any:
     if saved is _ARRAY:
         return Symbolic(next(leaves))
     kind, *parts = saved
-    return parts[0] if kind is None else kind(_put_together(part, leaves) for part in parts)
+    if kind is None:
+        return parts[0]
+    return getattr(kind, "_make", kind)([_put_together(part, leaves) for part in parts])
 
 
 _ARRAY = object()

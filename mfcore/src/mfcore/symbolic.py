@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Never
 import numpy as np
 
 from mfcore import dispatch
+from mfcore.abstract import rebuilt
 from mfcore.errors import BackwardError, NotTraceableError
 from mfcore.node import Constant, Node, as_node, describe
 from mfcore.operation import spec_of
@@ -105,7 +106,7 @@ def _nodes(value: Any) -> Any:
     if isinstance(value, Symbolic):
         return value.node
     if isinstance(value, (tuple, list)):
-        return type(value)(_nodes(part) for part in value)
+        return rebuilt(value, [_nodes(part) for part in value])
     if isinstance(value, dict):
         return {key: _nodes(part) for key, part in value.items()}
     if isinstance(value, _UnknownLength):
