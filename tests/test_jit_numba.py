@@ -183,7 +183,8 @@ def test_views_moves_and_indexing():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "library"), [(np.float64, "numpy"), (np.float32, "numpy"), (np.float32, "scipy"), (np.float64, None)]
+    ("dtype", "library"),
+    [(np.float64, "numpy"), (np.float32, "numpy"), (np.float32, "scipy"), (np.float64, None)],
 )
 def test_products_of_any_layout_small_and_large(dtype, library, monkeypatch):
     if library != numba_blas.provider():
@@ -315,6 +316,9 @@ def test_a_loss_that_is_not_finite_stops_an_epoch():
     executable = NumbaExecutable(lowered)
     stopped = executable.bind([numbers(24)], [np.zeros(24)]).epoch([X, y], rows, rates, None, True)
     assert [bool(np.isfinite(x)) for x in stopped] == [True, True, False]
+    executable.steps_at_first = 3  # the first entry ends with the step that fails
+    stopped = executable.bind([numbers(24)], [np.zeros(24)]).epoch([X, y], rows, rates, None, True)
+    assert len(stopped) == 3
     whole = executable.bind([numbers(24)], [np.zeros(24)]).epoch([X, y], rows, rates, None, False)
     assert len(whole) == 4
 

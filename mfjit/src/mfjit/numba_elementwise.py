@@ -22,7 +22,7 @@ _INFIX = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
     "equal": "==", "not_equal": "!=",
-    "logical_and": "and", "logical_or": "or", "logical_xor": "!=",
+    "logical_and": "&", "logical_or": "|", "logical_xor": "!=",
 }  # fmt: skip
 
 _MATH = {
@@ -107,7 +107,7 @@ def expression(  # noqa: PLR0912 - a table of cases
     if op == "cast":
         return cast(x, dtype, value.dtype)
     if op == "where":
-        return f"({args[1]} if {x} else {args[2]})"
+        return f"select({x}, {args[1]}, {args[2]})"
     if op == "logical_not":
         return f"(not {_truth(x, dtype)})"
     if op in ("logical_and", "logical_or", "logical_xor"):
@@ -131,8 +131,8 @@ def expression(  # noqa: PLR0912 - a table of cases
     elif op == "sign":
         one, zero = literals.text(1, dtype), literals.text(0, dtype)
         least = "" if dtype.kind == "u" else literals.text(-1, dtype)
-        below = f"{least} if {x} < {zero} else {x}" if least else zero
-        text = f"({one} if {x} > {zero} else ({below}))"
+        below = f"select({x} < {zero}, {least}, {x})" if least else zero
+        text = f"select({x} > {zero}, {one}, {below})"
     elif op == "square":
         text = f"({x} * {x})"
     elif op == "reciprocal" and not integer:
@@ -172,18 +172,18 @@ def _truth(x: str, dtype: np.dtype[Any]) -> str:
 def _on_booleans(op: str, args: list[str]) -> str | None:
     x, y = args[0], args[-1]
     return {
-        "add": f"({x} or {y})",
-        "multiply": f"({x} and {y})",
-        "maximum": f"({x} or {y})",
-        "minimum": f"({x} and {y})",
-        "fmax": f"({x} or {y})",
-        "fmin": f"({x} and {y})",
+        "add": f"({x} | {y})",
+        "multiply": f"({x} & {y})",
+        "maximum": f"({x} | {y})",
+        "minimum": f"({x} & {y})",
+        "fmax": f"({x} | {y})",
+        "fmin": f"({x} & {y})",
         "equal": f"({x} == {y})",
         "not_equal": f"({x} != {y})",
-        "less": f"((not {x}) and {y})",
-        "less_equal": f"((not {x}) or {y})",
-        "greater": f"({x} and (not {y}))",
-        "greater_equal": f"({x} or (not {y}))",
+        "less": f"((not {x}) & {y})",
+        "less_equal": f"((not {x}) | {y})",
+        "greater": f"({x} & (not {y}))",
+        "greater_equal": f"({x} | (not {y}))",
         "absolute": x,
         "isnan": "False",
         "isinf": "False",
@@ -195,13 +195,13 @@ def _choice(value: Value, args: list[str]) -> str:
     x, y = args
     better = "<=" if value.op in ("maximum", "fmax") else ">="
     if value.args[1].dtype.kind != "f":
-        return f"({y} if {x} {better} {y} else {x})"
+        return f"select({x} {better} {y}, {y}, {x})"
     literal = value.args[1].attributes.get("value") if value.args[1].op == "literal" else None
     if value.op in ("fmax", "fmin"):
-        return f"({y} if ({x} {better} {y} or {x} != {x}) else {x})"
+        return f"select(({x} {better} {y}) | ({x} != {x}), {y}, {x})"
     if literal is not None and literal == literal:  # one comparison suffices: y is no NaN
-        return f"({y} if {x} {better} {y} else {x})"
-    return f"({y} if ({x} {better} {y} or {y} != {y}) else {x})"
+        return f"select({x} {better} {y}, {y}, {x})"
+    return f"select(({x} {better} {y}) | ({y} != {y}), {y}, {x})"
 
 
 def _predicate(op: str, x: str, dtype: np.dtype[Any], literals: Literals) -> str:

@@ -14,6 +14,7 @@ from mfjit import cache
 from mfjit.ir import Lowered, Value
 from mfjit.lending import Pool
 from mfjit.numba_code import Code, generate
+from mfjit.numba_explain import explain, group_flops
 from mfjit.numba_moves import BAD_CLASS
 from mfjit.numba_storage import SLOTS
 from mfjit.operands import View
@@ -25,6 +26,9 @@ OPTIONS = {"error_model": "numpy", "boundscheck": False, "nogil": True}
 
 ENTRY_SECONDS = 0.2
 """How long compiled code runs before it returns to Python, where Ctrl-C is heard."""
+
+SLOW_FLOPS = 1e9
+"""Operations a second that any machine does: how many steps the first entry takes."""
 
 _threads_in_use = threading.Lock()
 
@@ -52,6 +56,8 @@ class NumbaExecutable:
         self.watch = watch
         self.code: Code = generate(lowered, threads=_threads())
         self.run: Any = cache.load(self.code.text, OPTIONS)
+        seconds = 1e-6 + sum(map(group_flops, self.code.storage.groups)) / SLOW_FLOPS
+        self.steps_at_first = max(1, int(ENTRY_SECONDS / 4 / seconds))
 
     @property
     def memory(self) -> int:
@@ -65,8 +71,6 @@ class NumbaExecutable:
 
     def explain(self) -> str:
         """Return the program as readable text."""
-        from mfjit.numba_explain import explain
-
         return explain(self.code, self.memory)
 
 
@@ -85,6 +89,7 @@ class NumbaBound:
         self._arena = _aligned(storage.arena)
         self._settings = np.zeros(max(1, len(lowered.settings)))
         self._losses = np.zeros(1)
+        self._at_settings, self._at_losses = self._settings.ctypes.data, self._losses.ctypes.data
         self._kept: list[Any] = []
         self._draws = code.draws
         for value in storage.external:
@@ -104,8 +109,8 @@ class NumbaBound:
         self._table[_STEPS] = 1
         self._table[_GATHER] = 0
         self._table[_STOP] = 0
-        self._table[_SETTINGS] = self._settings.ctypes.data
-        self._table[_LOSSES] = self._losses.ctypes.data
+        self._table[_SETTINGS] = self._at_settings
+        self._table[_LOSSES] = self._at_losses
 
     def _array(self, value: Value) -> Array:
         if value.op == "constant":
@@ -233,20 +238,23 @@ class NumbaBound:
         table[_STOP] = stop_when_not_finite
         arguments = (*arrays, table, rng) if self._draws else (*arrays, table)
         run = self._run_alone if self.executable.code.parallel else self._run
-        done, chunk = 0, 1
+        at_rows, at_settings, at_losses = (x.ctypes.data for x in (rows, settings, losses))
+        done, chunk = 0, self.executable.steps_at_first
         try:
             while done < steps:
                 chunk = min(chunk, steps - done)
                 table[_STEPS] = chunk
-                table[_ROWS] = rows.ctypes.data + done * rows.strides[0]
-                table[_SETTINGS] = settings.ctypes.data + done * settings.strides[0]
-                table[_LOSSES] = losses.ctypes.data + done * 8
+                table[_ROWS] = at_rows + done * rows.strides[0]
+                table[_SETTINGS] = at_settings + done * settings.strides[0]
+                table[_LOSSES] = at_losses + done * 8
                 begin = time.perf_counter()
                 ran = run(*arguments)
                 if ran < 1:
                     raise _failure(ran)
                 done += ran
-                if ran < chunk or (stop_when_not_finite and not np.isfinite(losses[done - 1])):
+                if ran < chunk or done == steps:
+                    break
+                if stop_when_not_finite and not np.isfinite(losses[done - 1]):
                     break
                 spent = time.perf_counter() - begin
                 chunk = max(1, min(8 * chunk, int(chunk * ENTRY_SECONDS / max(spent, 1e-9))))

@@ -330,9 +330,9 @@ def combined(value: Value, total: str, x: str, *, any_order: bool) -> str:
     """Return a running result with one more element."""
     kind, op = value.dtype.kind, value.op
     if op == "any" or (kind == "b" and op in ("max", "sum")):
-        return f"({total} or {x})"
+        return f"({total} | {x})"
     if op == "all" or (kind == "b" and op in ("min", "prod")):
-        return f"({total} and {x})"
+        return f"({total} & {x})"
     if op in ("max", "min"):
         if kind == "f":
             return f"{'greater' if op == 'max' else 'lesser'}_or_nan({total}, {x})"

@@ -146,7 +146,7 @@ def _take_add(source: Source, value: Value) -> None:
             where = [*names[:axis], chosen, *inner]
             before = source.load(value, target, where)
             added = source.load(x, from_x, [*names, *inner])
-            total = f"({before} or {added})" if value.dtype.kind == "b" else f"{before} + {added}"
+            total = f"({before} | {added})" if value.dtype.kind == "b" else f"{before} + {added}"
             source.store(target, where, total)
 
 

@@ -204,6 +204,16 @@ gemm_of_scipy = _product(_call_scipy)
 
 
 @intrinsic
+def select(_: Any, condition: Any, x: Any, y: Any) -> Any:
+    """Return x or y, both computed: what loops over vectors can do, as they cannot branch."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return x(types.boolean, x, x), generate
+
+
+@intrinsic
 def advance(_: Any, pointer: Any, count: Any) -> Any:
     """Return a pointer to the element that so many others come before."""
 
