@@ -67,8 +67,8 @@ def page_of_programs():
     def run(name):
         page = (Path(__file__).parent.parent / name).read_text(encoding="utf-8")
         namespace = {"__name__": "docs"}
-        blocks = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", page, re.DOTALL)
-        for source, said in blocks:
+        programs = re.findall(r"```python\n(.*?)```(?:\n+```text\n(.*?)```)?", page, re.DOTALL)
+        for source, said in programs:
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 exec(compile(source, name, "exec"), namespace)
