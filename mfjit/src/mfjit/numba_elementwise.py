@@ -131,7 +131,8 @@ def expression(  # noqa: PLR0912 - a table of cases
     elif op == "sign":
         one, zero = literals.text(1, dtype), literals.text(0, dtype)
         least = "" if dtype.kind == "u" else literals.text(-1, dtype)
-        below = f"select({x} < {zero}, {least}, {x})" if least else zero
+        # The sum makes 0.0 of -0.0, as NumPy does, and leaves NaN.
+        below = f"select({x} < {zero}, {least}, {x} + {zero})" if least else zero
         text = f"select({x} > {zero}, {one}, {below})"
     elif op == "square":
         text = f"({x} * {x})"

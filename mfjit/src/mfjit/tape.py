@@ -77,9 +77,10 @@ class TapeMemory(list[Any]):
 
 
 class TapeGradients(list[Any]):
-    """The gradients of a backward pass, by position."""
+    """The gradients of a backward pass, by position, and the memory of the run."""
 
     found: dict[int, Any]
+    run: TapeMemory
 
 
 class TapeProgram(CompiledProgram):
@@ -142,7 +143,10 @@ class TapeProgram(CompiledProgram):
             self._reference_forward(memory.other)
 
     def value(self, memory: Memory, position: int) -> Any:
-        assert isinstance(memory, TapeMemory)
+        if isinstance(memory, TapeGradients):
+            memory = memory.run
+        if not isinstance(memory, TapeMemory):
+            return super().value(memory, position)
         if memory.other is not None:
             return super().value(memory.other, position)
         if position < len(memory) and memory[position] is not None:
@@ -174,6 +178,7 @@ class TapeProgram(CompiledProgram):
         found = memory.numbers[tape.layout.gradient_slot(positions)]
         there = sweep.reached[positions].tolist()
         result = TapeGradients()
+        result.run = memory
         result.found = {
             position: gradient if reached else None
             for position, gradient, reached in zip(wanted, found, there, strict=True)
