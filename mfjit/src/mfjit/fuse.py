@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import attrs
 
 from mfjit.ir import ELEMENTWISE, LEAVES, REDUCTIONS, VIEWS, Lowered, Shape, Value
@@ -46,17 +44,13 @@ class Group:
         )
 
 
-def fuse(
-    lowered: Lowered,
-    places: dict[Value, Layout] | None = None,
-    *,
-    elementwise: Collection[str] = ELEMENTWISE,
-) -> list[Group]:
+def fuse(lowered: Lowered, places: dict[Value, Layout] | None = None) -> list[Group]:
     """Return the program's steps in the order in which they run.
 
     An instruction joins the latest loop over its index space that runs after everything it
-    reads from elsewhere. What it reads in that loop has to be elementwise there; the result
-    of a reduction is complete only when its loop has ended. Views run nowhere.
+    reads from elsewhere; one whose result is bool the earliest, if an operand is made there.
+    What it reads in that loop has to be elementwise there; the result of a reduction is
+    complete only when its loop has ended. Views run nowhere.
     """
     places = layouts(lowered.values) if places is None else places
     groups: list[Group] = []
@@ -68,7 +62,7 @@ def fuse(
             at[value] = -1
         elif value.op in VIEWS and layout.base is not value:
             at[value] = max([at[layout.base], *[at[token] for token in value.args[1:]]])
-        elif value.op in elementwise or value.op in FUSED_REDUCTIONS:
+        elif value.op in ELEMENTWISE or value.op in FUSED_REDUCTIONS:
             shape = value.args[0].shape if value.op in REDUCTIONS else value.shape
             _join(value, shape, groups, at, loops)
         else:
@@ -87,12 +81,14 @@ def _join(
 ) -> None:
     candidates = loops.setdefault(shape, [])
     earliest = max((_ready(arg, shape, at, groups) for arg in value.args), default=0)
-    for index in reversed(candidates):
-        if index >= earliest:
-            groups[index].values.append(value)
-            at[value] = index
-            return
-        break
+    # What is compared can be forgotten where it is made: the answer takes a byte.
+    found = earliest if value.dtype.kind == "b" and earliest in candidates else None
+    if found is None and candidates and candidates[-1] >= earliest:
+        found = candidates[-1]
+    if found is not None:
+        groups[found].values.append(value)
+        at[value] = found
+        return
     groups.append(Group("loop", shape, [value]))
     at[value] = len(groups) - 1
     candidates.append(len(groups) - 1)

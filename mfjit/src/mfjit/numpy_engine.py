@@ -15,7 +15,7 @@ from mfjit.layout import layouts
 from mfjit.lending import Pool
 from mfjit.memory import ALIGNMENT, Place, plan
 from mfjit.numpy_calls import Call, Emitter, Given, ReadOnly, assign
-from mfjit.numpy_rewrites import NUMPY_ELEMENTWISE, expanded, for_numpy
+from mfjit.numpy_rewrites import for_numpy, simplified
 from mfjit.numpy_schedule import is_tiled, schedule
 from mfjit.operands import Array, Arrays, View, aligned, view_of, whole
 from mfjit.tiling import TiledLoop, TileProgram
@@ -48,8 +48,8 @@ class NumpyExecutable:
         self.given = lowered
         simple = for_numpy(lowered)
         places = layouts(simple.values)
-        groups = fuse(simple, places, elementwise=NUMPY_ELEMENTWISE)
-        self.lowered, groups = expanded(simple, groups, places)
+        groups = fuse(simple, places)
+        self.lowered, groups = simplified(simple, groups, places)
         self.layouts = layouts(self.lowered.values)
         self.groups = _in_order_of_draws(schedule(self.lowered, groups, self.layouts))
         self.apart = self._outputs_apart()

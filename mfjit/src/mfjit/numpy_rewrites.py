@@ -24,7 +24,7 @@ NUMPY_ELEMENTWISE = ELEMENTWISE | {"mask", "masked", "expand"}
 _NEED_ARRAYS = frozenset({"maximum", "minimum", "fmax", "fmin"})
 """Ufuncs that take several times as long where one operand is a number."""
 
-TILED_BYTES = 1 << 17
+TILED_BYTES = 1 << 18
 """Loops over more bytes than this per operand run tile by tile, others array by array."""
 
 _WORDS: dict[int, np.dtype[Any]] = {4: np.dtype(np.int32), 8: np.dtype(np.int64)}
@@ -61,30 +61,7 @@ def _with_args(value: Value, args: tuple[Value, ...]) -> Value:
 
 def for_numpy(lowered: Lowered) -> Lowered:
     """Return the program that the numpy engine runs."""
-    lowered = rewritten(lowered, Masking())
     return rewritten(lowered, outer_products)
-
-
-class Masking:
-    """``where(condition, x, 0)`` as a product of bits; ``copyto(where=)`` takes 5 times as long."""
-
-    def __init__(self) -> None:
-        self.masks: dict[tuple[Value, int], Value] = {}
-
-    def __call__(self, value: Value, args: tuple[Value, ...]) -> Value | None:
-        """Return what replaces a value."""
-        width = value.dtype.itemsize
-        if value.op != "where" or value.dtype.kind != "f" or width not in _WORDS:
-            return None
-        condition, x, other = args
-        if not _is_zero(other) or condition.shape != value.shape:
-            return None
-        key = (condition, width)
-        if key not in self.masks:
-            self.masks[key] = Value(
-                "mask", (condition,), {}, condition.shape, _WORDS[width], value.origin
-            )
-        return Value("masked", (x, self.masks[key]), {}, value.shape, value.dtype, value.origin)
 
 
 def outer_products(value: Value, args: tuple[Value, ...]) -> Value | None:
@@ -102,61 +79,86 @@ def outer_products(value: Value, args: tuple[Value, ...]) -> Value | None:
     return Value("matmul", (x, y), {}, value.shape, value.dtype, value.origin)
 
 
-def expanded(
+def simplified(
     lowered: Lowered, groups: list[Group], places: dict[Value, Layout]
 ) -> tuple[Lowered, list[Group]]:
-    """Copy operands beforehand that a ufunc would broadcast or walk with strides.
+    """Write loops so that each instruction is one call of a ufunc in its simplest loop.
 
-    Outside its simplest loops a ufunc copies such operands into buffers that it allocates, at
-    three times the cost of an assignment and a simple loop. The copy runs in the loop that
-    reads it, so that it can be a tile at a time.
+    Operands that a ufunc would broadcast or walk with strides are copied beforehand: it would
+    copy them into buffers that it allocates, at three times the cost. ``where(condition, x, 0)``
+    becomes a product of bits; ``copyto(where=)`` takes 5 times as long. Copies and masks are
+    made in the loop that reads them, so that they can be a tile at a time.
     """
-    group_of = {value: group for group in groups for value in group.values}
-    ahead: dict[Value, list[Value]] = {}
-    copies: dict[tuple[Value, int, Shape], Value] = {}
-    constants: dict[tuple[Value, Shape], Value] = {}
-
-    def repeated(literal: Value, shape: Shape) -> Value:
-        if (literal, shape) not in constants:
-            array = np.full(shape, literal.attributes["value"], literal.dtype)
-            constants[literal, shape] = Value("constant", (), {"value": array}, shape, array.dtype)
-        return constants[literal, shape]
-
-    def rule(value: Value, args: tuple[Value, ...]) -> Value | None:
-        if value.op not in NUMPY_ELEMENTWISE or value.op in ("cast", "mask"):
-            return None
-        given = list(args)
-        for i, (arg, old) in enumerate(zip(args, value.args, strict=True)):
-            simple = arg.size == value.size and places[old].contiguous(arg.shape)
-            if simple or (value.op == "where" and i == 2):
-                continue
-            if arg.size == 1:
-                if value.op not in _NEED_ARRAYS or (
-                    arg.op != "literal" and value.nbytes <= TILED_BYTES
-                ):
-                    continue
-                if value.nbytes <= TILED_BYTES:
-                    given[i] = repeated(arg, value.shape)
-                    continue
-            key = (arg, id(group_of[value]), value.shape)
-            if key not in copies:
-                copies[key] = Value("expand", (arg,), {}, value.shape, arg.dtype, value.origin)
-                ahead.setdefault(value, []).append(copies[key])
-            given[i] = copies[key]
-        return _with_args(value, tuple(given))
-
+    rule = _Simplification(groups, places)
     found: dict[Value, Value] = {}
     result = rewritten(lowered, rule, found)
     moved = [
         Group(
             group.kind,
             group.shape,
-            [new for value in group.values for new in (*ahead.get(value, ()), found[value])],
+            [new for v in group.values for new in (*rule.ahead.get(v, ()), found[v])],
             [found[value] for value in group.outputs],
         )
         for group in groups
     ]
     return result, moved
+
+
+class _Simplification:
+    """The rule of ``simplified``.
+
+    Attributes
+    ----------
+    ahead : dict of Value to list of Value
+        What is to be computed in a value's loop before it.
+    """
+
+    def __init__(self, groups: list[Group], places: dict[Value, Layout]) -> None:
+        self.places = places
+        self.group_of = {value: id(group) for group in groups for value in group.values}
+        self.ahead: dict[Value, list[Value]] = {}
+        self.made: dict[tuple[Any, ...], Value] = {}
+
+    def __call__(self, value: Value, args: tuple[Value, ...]) -> Value | None:
+        if value.op not in NUMPY_ELEMENTWISE or value.op == "cast":
+            return None
+        if value.op == "where":
+            condition, x, y = args
+            if _is_zero(y) and value.dtype.kind == "f" and value.dtype.itemsize in _WORDS:
+                x = self._operand(value, value.args[1], x)
+                mask = self._before(value, "mask", condition, _WORDS[value.dtype.itemsize])
+                return Value("masked", (x, mask), {}, value.shape, value.dtype, value.origin)
+            given = [self._operand(value, *pair) for pair in zip(value.args[:2], args)]
+            return _with_args(value, (*given, y))
+        return _with_args(
+            value, tuple([self._operand(value, *pair) for pair in zip(value.args, args)])
+        )
+
+    def _operand(self, value: Value, old: Value, arg: Value) -> Value:
+        if arg.size == value.size and self.places[old].contiguous(arg.shape):
+            return arg
+        if arg.size == 1:
+            small = value.nbytes <= TILED_BYTES
+            if value.op not in _NEED_ARRAYS or (small and arg.op != "literal"):
+                return arg
+            if small:
+                return self._repeated(arg, value.shape)
+        return self._before(value, "expand", arg, arg.dtype)
+
+    def _before(self, value: Value, op: str, arg: Value, dtype: np.dtype[Any]) -> Value:
+        """Return an instruction that the value's loop is to do before it."""
+        key = (op, arg, self.group_of[value], value.shape, dtype)
+        if key not in self.made:
+            self.made[key] = Value(op, (arg,), {}, value.shape, dtype, value.origin)
+            self.ahead.setdefault(value, []).append(self.made[key])
+        return self.made[key]
+
+    def _repeated(self, literal: Value, shape: Shape) -> Value:
+        key = ("constant", literal, shape)
+        if key not in self.made:
+            array = np.full(shape, literal.attributes["value"], literal.dtype)
+            self.made[key] = Value("constant", (), {"value": array}, shape, array.dtype)
+        return self.made[key]
 
 
 def _is_zero(value: Value) -> bool:

@@ -22,7 +22,7 @@ from mfjit.memory import ALIGNMENT
 from mfjit.numpy_calls import REDUCERS, Call, Method, elementwise, ufunc
 from mfjit.operands import Array, Arrays, View, view_of, whole
 
-TILE_BYTES = 1 << 16
+TILE_BYTES = 1 << 17
 """Bytes of the widest operand in a tile: a few of them stay in a second-level cache."""
 
 
