@@ -13,6 +13,7 @@ from mfcore.node import Array, Constant, Node, NodeLike, as_array
 from mfcore.registry import observers
 
 if TYPE_CHECKING:
+    from mfcore.graph import Graph
     from mfcore.session import Session
 
 
@@ -99,30 +100,11 @@ class Run:
         self._gradients = Gradients(self, place, nodes, grad)
         return self._gradients
 
-    def _seed(self, place: int, grad: Any) -> Array:
-        value = self.session.program.value(self.memory, place)
-        if grad is None and type(value) is np.float64:
-            return _ONE
-        value = np.asarray(value)
-        dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
-        if grad is None:
-            if value.size != 1:
-                raise GradientError(
-                    f"{self.session.graph.describe(self.session.graph.nodes[place])} has shape "
-                    f"{value.shape}: only a scalar has a gradient by itself. Reduce it (`.sum()`), "
-                    f"or give `grad=`, an array of its shape"
-                )
-            one: Array = np.ones(value.shape, dtype)[()]
-            return one
-        seed = as_array(grad, "grad")
-        if seed.shape != value.shape:
-            raise GradientError(f"grad has shape {seed.shape}, the node has shape {value.shape}")
-        return seed.astype(dtype)[()]
-
     def propagate(self, place: int, wrt: Sequence[int], grad: Any) -> Memory:
         """Run backward from one position to others; the program reads the result's gradients."""
         session = self.session
-        seed = self._seed(place, grad)
+        value = session.program.value(self.memory, place)
+        seed = gradient_of_itself(session.graph, place, value, grad)
         listening = observers("run")
         if not listening:
             return session.program.backward(self.memory, place, wrt, seed)
@@ -131,6 +113,33 @@ class Run:
         memory = session.program.backward_observed(self.memory, place, wrt, seed, listening, self)
         listening.fire("mf_run_finish", **about)
         return memory
+
+
+def gradient_of_itself(graph: Graph, place: int, value: Any, grad: Any = None) -> Array:
+    """Return the gradient that a backward pass starts from, in the shape of a node's value.
+
+    Raises
+    ------
+    GradientError
+        If the node is no scalar and no ``grad`` is given, or ``grad`` has another shape.
+    """
+    if grad is None and type(value) is np.float64:
+        return _ONE
+    value = np.asarray(value)
+    dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
+    if grad is None:
+        if value.size != 1:
+            raise GradientError(
+                f"{graph.describe(graph.nodes[place])} has shape {value.shape}: only a scalar has "
+                f"a gradient by itself. Reduce it (`.sum()`), or give `grad=`, an array of its "
+                f"shape"
+            )
+        one: Array = np.ones(value.shape, dtype)[()]
+        return one
+    seed = as_array(grad, "grad")
+    if seed.shape != value.shape:
+        raise GradientError(f"grad has shape {seed.shape}, the node has shape {value.shape}")
+    return seed.astype(dtype)[()]
 
 
 class Gradients(Mapping[Node, Array]):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mfcore.engine import Compiled, Engine, Program, Trainer, find_engine
+from mfcore.engine import Compiled, Engine, Memory, Program, Trainer, find_engine
 from mfcore.errors import (
     FeedDtypeError,
     FeedShapeError,
@@ -22,7 +22,7 @@ from mfcore.graph import Graph, _some
 from mfcore.node import Array, Node, Parameter, as_array
 from mfcore.optimizer import Updates
 from mfcore.registry import nobody_listens, observers
-from mfcore.run import Run, read_only
+from mfcore.run import Run, gradient_of_itself, read_only
 
 
 class Session:
@@ -165,11 +165,7 @@ class Session:
         ForwardError
             If an operation raises.
         """
-        memory = self.program.new_memory(self.rng, training)
-        self._feed(memory, {} if feeds is None else feeds)
-        for place, value in zip(self._places, self._values, strict=True):
-            # A trainer overwrites its values; what a run has shown stays.
-            memory[place] = value if self._trainer is None else value.copy()
+        memory = self._memory({} if feeds is None else feeds, training)
         run = Run(self, memory)
         if listening := observers("run"):
             about = {"session": self, "run": run, "phase": "forward", "graph": self.graph}
@@ -180,6 +176,16 @@ class Session:
         else:
             self.program.forward(memory)
         return run
+
+    def _memory(self, feeds: Feeds, training: bool) -> Memory:
+        """Return the memory of a new run, its leaves filled in."""
+        memory = self.program.new_memory(self.rng, training)
+        self._feed(memory, feeds)
+        kept = self._trainer is None
+        for place, value in zip(self._places, self._values, strict=True):
+            # A trainer overwrites its values; what a run has shown stays.
+            memory[place] = value if kept else value.copy()
+        return memory
 
     def step(self, feeds: Feeds, optimizer: Any, *, cost: Node | None = None) -> float:
         """Train for one step: forward, backward, update.
@@ -229,13 +235,19 @@ class Session:
 
     def _plain_step(self, feeds: Feeds, optimizer: Any, place: int) -> float:
         self._settle()
-        run = self.run(feeds, training=True)
-        memory = run.propagate(place, self._places, None)
+        program = self.program
+        if observers("run"):
+            memory = self.run(feeds, training=True).propagate(place, self._places, None)
+        else:
+            memory = self._memory(feeds, training=True)
+            program.forward(memory)
+            seed = gradient_of_itself(self.graph, place, program.value(memory, place))
+            memory = program.backward(memory, place, self._places, seed)
         updates = self._updates_of(optimizer)
-        gradients = self.program.gradients(memory, self._places)
+        gradients = program.gradients(memory, self._places)
         self._values = updates.apply(self._values, gradients)
         self._updates = updates
-        value = self.program.value(memory, place)
+        value = program.value(memory, place)
         return float(value if type(value) is np.float64 else value.item())
 
     def epoch(
