@@ -187,7 +187,7 @@ class Session:
             memory[place] = value if kept else value.copy()
         return memory
 
-    def step(self, feeds: Feeds, optimizer: Any, *, cost: Node | None = None) -> float:
+    def step(self, feeds: Feeds | None, optimizer: Any, *, cost: Node | None = None) -> float:
         """Train for one step: forward, backward, update.
 
         Parameters
@@ -204,6 +204,8 @@ class Session:
         float
             The cost before the update.
         """
+        if feeds is None:
+            feeds = {}
         trainer = self._trainer
         if (
             trainer is not None
