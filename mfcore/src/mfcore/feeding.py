@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy import ndarray
 
 from mfcore.engine import Memory
@@ -193,3 +194,30 @@ def shape_fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool
     return len(shape) == len(declared) and all(
         want is None or have == want for have, want in zip(shape, declared, strict=True)
     )
+
+
+def checked_rows(rows: Any, count: int) -> Array:
+    """Return which rows of data with ``count`` of them make up the batch of each step.
+
+    Raises
+    ------
+    FeedShapeError, IndexError
+        If they are no integers of shape ``(steps, n)``, or out of range.
+    """
+    array = np.asarray(rows)
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise FeedShapeError(
+            f"rows are integers of shape (steps, rows of a batch), not {array.dtype} of shape "
+            f"{array.shape}"
+        )
+    if array.size and not (array.min() >= 0 and array.max() < count):
+        raise IndexError(f"rows from {array.min()} to {array.max()} of data with {count} rows")
+    return np.ascontiguousarray(array, dtype=np.intp)
+
+
+def example_of(node: Any, given: Any) -> Array:
+    """Return an array of a shape, or the array itself, without memory of its own."""
+    if isinstance(given, (np.ndarray, np.generic)):
+        return np.asarray(given)
+    dtype = node.dtype if isinstance(node, Node) and node.dtype is not None else np.float64
+    return np.broadcast_to(np.zeros((), dtype), given)

@@ -17,7 +17,7 @@ from mfcore.errors import (
     ObservedEngineWarning,
     UnknownNodeError,
 )
-from mfcore.feeding import Feeding, Feeds
+from mfcore.feeding import Feeding, Feeds, checked_rows, example_of
 from mfcore.graph import Graph, _some
 from mfcore.node import Array, Node, Parameter, as_array
 from mfcore.optimizer import Updates
@@ -297,7 +297,7 @@ class Session:
         place = self.output_position(cost)
         arrays: list[Any] = [None] * len(self.graph.inputs)
         self._feed_step.rows(arrays, data)
-        rows = _checked_rows(rows, min((len(array) for array in arrays), default=0))
+        rows = checked_rows(rows, min((len(array) for array in arrays), default=0))
         losses: list[float] = []
         if self.program.trains and not observers("run") and not observers("training"):
             trainer = self._trainer_for(optimizer, place, planned)
@@ -351,7 +351,7 @@ class Session:
         64
         """
         arrays: list[Any] = [None] * len(self.graph.inputs)
-        self._feed_step(arrays, {node: _example(node, x) for node, x in shapes.items()})
+        self._feed_step(arrays, {node: example_of(node, x) for node, x in shapes.items()})
         place = self.output_position(cost) if optimizer is not None else -1
         return self.program.compiled(arrays, optimizer, place)
 
@@ -399,23 +399,3 @@ class Session:
                 f"gradient is wanted"
             )
         return self._only_output
-
-
-def _checked_rows(rows: Any, count: int) -> Array:
-    array = np.asarray(rows)
-    if array.ndim != 2 or array.dtype.kind not in "iu":
-        raise FeedShapeError(
-            f"rows are integers of shape (steps, rows of a batch), not {array.dtype} of shape "
-            f"{array.shape}"
-        )
-    if array.size and not (array.min() >= 0 and array.max() < count):
-        raise IndexError(f"rows from {array.min()} to {array.max()} of data with {count} rows")
-    return np.ascontiguousarray(array, dtype=np.intp)
-
-
-def _example(node: Any, given: Any) -> Array:
-    """Return an array of a shape, or the array itself, without memory of its own."""
-    if isinstance(given, (np.ndarray, np.generic)):
-        return np.asarray(given)
-    dtype = node.dtype if isinstance(node, Node) and node.dtype is not None else np.float64
-    return np.broadcast_to(np.zeros((), dtype), given)
