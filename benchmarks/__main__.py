@@ -21,7 +21,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no compile times")
-    parser.add_argument("--first-run", nargs=2, metavar=("NAME", "CONTENDER"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--first-run", nargs=2, metavar=("NAME", "CONTENDER"), help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in NAMES]:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
@@ -37,9 +39,7 @@ def main() -> int:
     if any(variable in os.environ for variable in SLOWING):
         # They pin OpenBLAS to slower kernels; BLAS reads them when it is loaded, so start anew.
         environment = {k: v for k, v in os.environ.items() if k not in SLOWING}
-        os.execvpe(
-            sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], environment
-        )
+        os.execvpe(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], environment)
     if options.first_run:
         name, contender = options.first_run
         print(harness.first_run(module(name.partition("-")[0]).workload(name), contender))

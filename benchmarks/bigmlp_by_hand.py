@@ -86,7 +86,11 @@ def numpy_with_buffers(training: Training) -> Run:
     first, grad_first = (np.empty((n, W1.shape[1]), kind) for _ in range(2))
     second, grad_second = (np.empty((n, W2.shape[1]), kind) for _ in range(2))
     active = np.empty((n, W1.shape[1]), bool)
-    logits, column, ones = np.empty((n, W3.shape[1]), kind), np.empty((n, 1), kind), np.ones(n, kind)
+    logits, column, ones = (
+        np.empty((n, W3.shape[1]), kind),
+        np.empty((n, 1), kind),
+        np.ones(n, kind),
+    )
     each, zero, rate = np.arange(n), np.array(0, kind), np.array(training.rate, kind)
 
     def run() -> list[Any]:

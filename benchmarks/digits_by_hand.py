@@ -231,9 +231,7 @@ def numba_steps(training: Training) -> Run:
         losses = []
         for rows in batches:
             count += 1
-            losses.append(
-                step(features, targets, rows, *arrays, *corrected(training.rate, count))
-            )
+            losses.append(step(features, targets, rows, *arrays, *corrected(training.rate, count)))
         return losses
 
     return run

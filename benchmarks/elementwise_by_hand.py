@@ -11,8 +11,10 @@ from benchmarks.harness import Run
 TILE = 16384
 """Elements of a tile: seven float32 buffers of it stay in a core's second-level cache."""
 
-PIECE, PART = 1024, 65536
-"""Elements of what numba's loop takes through the first-level cache, and of a thread's share."""
+PIECE, PART = 16384, 65536
+"""Elements of what numba's loops take through the cache at once, and of a thread's share.
+
+Shorter pieces fit the first-level cache, but memory is read fastest in long runs."""
 
 
 def numpy_plain(arrays: list[np.ndarray]) -> Run:
@@ -130,7 +132,7 @@ def numba_fused(arrays: list[np.ndarray]) -> Run:
     exp = vectorising_exp()
 
     # LLVM vectorises a loop only if few arrays might overlap those it writes: so several loops,
-    # over pieces that stay in the first-level cache.
+    # over pieces that stay in the cache.
     @njit(fastmath=True, error_model="numpy")
     def piece(a, b, c, d, e, ga, gb, gc, gd, s, grad, scale):  # type: ignore
         size = a.size

@@ -367,9 +367,7 @@ def cache_folders(folder: Path) -> dict[str, str]:
     }
 
 
-def compile_times(
-    workload: Workload, names: Sequence[str]
-) -> dict[str, dict[str, float | None]]:
+def compile_times(workload: Workload, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Measure, in fresh processes, what the first run costs beyond a later one.
 
     Imports are not counted. The second process finds what the first left in the disk caches.

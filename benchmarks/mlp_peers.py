@@ -112,7 +112,9 @@ def with_sklearn(training: Training) -> Run:
     X, y = training.features[flat[:batch]], targets[flat[:batch]]
     every = {"classes": np.unique(targets)} if classes else {}
     model.partial_fit(X, y, **every)  # makes the parameters and the optimizer's state
-    for place, value in zip([*model.coefs_, *model.intercepts_], training.start[::2] + training.start[1::2]):
+    for place, value in zip(
+        [*model.coefs_, *model.intercepts_], training.start[::2] + training.start[1::2]
+    ):
         place[...] = value
     if training.optimizer == "adam":
         model._optimizer.t = 0
