@@ -413,13 +413,13 @@ def _images() -> list[Sample]:
                 nn.Conv2DInputGradient,
                 (normal(*shape), normal(4, 3, 3, 2)),
                 None,
-                {"size": 5, **options},
+                {"image_size": 5, **options},
             ),
             Sample(
                 nn.Conv2DWeightGradient,
                 (normal(2, 3, 5, 5), normal(*shape)),
                 None,
-                {"size": (3, 2), **options},
+                {"kernel_size": (3, 2), **options},
             ),
         ]
     samples += [
@@ -437,7 +437,7 @@ def _images() -> list[Sample]:
                 lambda x, function=function, size=size, stride=stride: _pooled(
                     function, x, size, stride
                 ),
-                {"size": size, "stride": stride},
+                {"kernel_size": size, "stride": stride},
             )
             for size, stride in [(2, 2), (3, 1), (1, 2)]
         ]
@@ -446,16 +446,21 @@ def _images() -> list[Sample]:
             for options in (
                 {},
                 {"padding": 1},
-                {"size": 3, "padding": "same"},
-                {"size": (3, 2), "stride": (2, 1), "padding": (2, 1)},
+                {"kernel_size": 3, "padding": "same"},
+                {"kernel_size": (3, 2), "stride": (2, 1), "padding": (2, 1)},
             )
         ]
         samples.append(Sample(operation, (normal(0, 1, 4, 4),), None))
-    for options in ({}, {"size": 3, "stride": 2, "padding": 1}):
+    for options in ({}, {"kernel_size": 3, "stride": 2, "padding": 1}):
         x = normal(2, 1, 4, 5)
-        given: dict[str, Any] = {"size": (2, 2), "stride": None, "padding": (0, 0), **options}
+        given: dict[str, Any] = {
+            "kernel_size": (2, 2),
+            "stride": None,
+            "padding": (0, 0),
+            **options,
+        }
         if options:
-            given |= {"size": (3, 3), "stride": (2, 2), "padding": (1, 1)}
+            given |= {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1)}
         pooled = nn.MaxPool2D.forward(x, **given)
         samples.append(
             Sample(

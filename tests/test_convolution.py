@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import mfcore as mf
 from mfcore.errors import ForwardError, NodeUseError
 from mfops_nn import (
+    MSE,
     AvgPool2D,
     Conv2D,
     Conv2DInputGradient,
@@ -93,8 +94,8 @@ def test_the_gradients_of_convolution_are_its_adjoints(
     value = mf.apply(Correlate2D, x, W, **options(layout))
     u = rng.normal(size=value.shape)
 
-    to_x = mf.apply(Conv2DInputGradient, u, W, size=layout["size"], **options(layout))
-    to_W = mf.apply(Conv2DWeightGradient, x, u, size=layout["kernel"], **options(layout))
+    to_x = mf.apply(Conv2DInputGradient, u, W, image_size=layout["size"], **options(layout))
+    to_W = mf.apply(Conv2DWeightGradient, x, u, kernel_size=layout["kernel"], **options(layout))
 
     assert (to_x.shape, to_W.shape) == (x.shape, W.shape)
     np.testing.assert_allclose(np.sum(to_x * x), np.sum(value * u), atol=1e-10)
@@ -107,7 +108,7 @@ def test_pooling_is_the_maximum_and_the_mean_of_each_window(
     layout: dict[str, Any], seed: int, dtype: type
 ) -> None:
     x = np.random.default_rng(seed).integers(-9, 0, (2, 3, *layout["size"])).astype(dtype)
-    chosen = {"size": layout["kernel"], **options(layout)}
+    chosen = {"kernel_size": layout["kernel"], **options(layout)}
 
     largest = mf.apply(MaxPool2D, x, **chosen)
     mean = mf.apply(AvgPool2D, x, **chosen)
@@ -125,7 +126,7 @@ def test_the_first_of_tied_elements_gets_the_whole_gradient(
 ) -> None:
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 2, (2, 2, *layout["size"])).astype(float)
-    chosen = {"size": layout["kernel"], **options(layout)}
+    chosen = {"kernel_size": layout["kernel"], **options(layout)}
     pooled = mf.apply(MaxPool2D, x, **chosen)
     u = rng.normal(size=pooled.shape)
 
@@ -146,13 +147,13 @@ def test_the_first_of_tied_elements_gets_the_whole_gradient(
 def test_padding_is_the_largest_of_no_window_even_of_nothing_but_minus_infinity() -> None:
     x = np.full((1, 1, 2, 2), -np.inf)
 
-    pooled = mf.apply(MaxPool2D, x, size=(2, 2), stride=(1, 1), padding=(1, 1))
+    pooled = mf.apply(MaxPool2D, x, kernel_size=(2, 2), stride=(1, 1), padding=(1, 1))
     found = mf.apply(
         MaxPool2DGradient,
         np.ones((1, 1, 3, 3)),
         x,
         pooled,
-        size=(2, 2),
+        kernel_size=(2, 2),
         stride=(1, 1),
         padding=(1, 1),
     )
@@ -175,7 +176,7 @@ def test_an_element_that_is_nan_makes_its_windows_nan_and_no_other() -> None:
 def test_pooling_bools_says_whether_any_is_true() -> None:
     x = np.array([[[[False, True], [False, False]]]])
 
-    pooled = mf.apply(MaxPool2D, x, size=(2, 2), stride=(1, 1), padding="same")
+    pooled = mf.apply(MaxPool2D, x, kernel_size=(2, 2), stride=(1, 1), padding="same")
 
     np.testing.assert_array_equal(pooled, [[[[True, True], [False, False]]]])
 
@@ -193,12 +194,12 @@ x, W = mf.Input("x"), mf.Input("W")
         (Conv2D(x, W, np.zeros(2)), [(1, 3, 4, 4), (2, 3, 0, 1)], "0 x 1 holds nothing"),
         (Conv2D(x, W, np.zeros(3)), [(1, 3, 4, 4), (2, 3, 3, 3)], r"biases of shape \(3,\)"),
         (
-            Conv2DWeightGradient(x, W, size=3),
+            Conv2DWeightGradient(x, W, kernel_size=3),
             [(1, 3, 4, 4), (1, 2, 3, 3)],
             r"the convolution has the shape \(1, 2, 2, 2\)",
         ),
         (
-            Conv2DInputGradient(x, W, size=4),
+            Conv2DInputGradient(x, W, image_size=4),
             [(1, 2, 3, 3), (2, 3, 3, 3)],
             r"the convolution has the shape \(1, 2, 2, 2\)",
         ),
@@ -224,8 +225,8 @@ def test_shapes_that_do_not_fit_are_named(node: mf.Node, shapes: list[Any], says
         (lambda: Conv2D(x, W, 0, padding=-1), "padding is an integer from 0"),
         (lambda: Conv2D(x, W, 0, padding="full"), "'same' or 'valid', not 'full'"),
         (lambda: Conv2D(x, W, 0, padding=True), "padding is an integer from 0"),
-        (lambda: MaxPool2D(x, size=0), "a size or stride is an integer from 1"),
-        (lambda: Conv2DInputGradient(x, W, size=2.5), "an image has a height and a width"),
+        (lambda: MaxPool2D(x, kernel_size=0), "a size or stride is an integer from 1"),
+        (lambda: Conv2DInputGradient(x, W, image_size=2.5), "an image has a height and a width"),
     ],
 )
 def test_a_wrong_hyperparameter_is_refused_when_it_is_given(build: Any, says: str) -> None:
@@ -267,7 +268,7 @@ def test_the_gradients_themselves_have_gradients() -> None:
     W = mf.Parameter(rng.normal(size=(3, 2, 3, 2)), name="W")
     b = mf.Parameter(rng.normal(size=3), name="b")
     hidden = np.tanh(Conv2D(images, W, b, stride=(1, 2), padding=1))
-    cost = np.sum(np.square(AvgPool2D(MaxPool2D(hidden, size=2, stride=1))))
+    cost = np.sum(np.square(AvgPool2D(MaxPool2D(hidden, kernel_size=2, stride=1))))
     to_images, to_W = mf.gradient(cost, [images, W])
     node = np.sum(np.sin(to_images)) + np.sum(np.square(to_W))
     session = mf.Session(node)
@@ -285,3 +286,17 @@ def test_the_gradients_themselves_have_gradients() -> None:
 
     slope = np.sum(found[images] * direction) + np.sum(found[W] * along)
     np.testing.assert_allclose(slope, measured, rtol=1e-6)
+
+
+def test_a_pooled_image_is_a_node_like_any_other_to_what_asks_for_its_shape() -> None:
+    images = mf.Input("images", shape=(2, 1, 4, 6))
+    pooled = MaxPool2D(images)
+    (slope,) = mf.gradient(MSE(np.zeros((2, 1, 2, 3)), pooled), [images])
+    data = np.arange(48.0).reshape(2, 1, 4, 6)
+
+    found = mf.Session(slope).run({images: data})[slope]
+
+    assert (pooled.shape, pooled.size) == ((2, 1, 2, 3), 12)
+    expected = np.zeros(data.shape)
+    expected[:, :, 1::2, 1::2] = data[:, :, 1::2, 1::2] / 6
+    np.testing.assert_allclose(found, expected)

@@ -153,8 +153,8 @@ def test_gradients_of_convolution_are_those_of_the_operation(
     kind: str, dtype: type, layout: Layout
 ) -> None:
     x, W, grad = data(layout.x, dtype), data(layout.W, dtype, 1), data(layout.out, dtype, 2)
-    to_x = mf.apply(nn.Conv2DInputGradient, grad, W, size=layout.x[2:], **layout.options)
-    to_W = mf.apply(nn.Conv2DWeightGradient, x, grad, size=layout.W[2:], **layout.options)
+    to_x = mf.apply(nn.Conv2DInputGradient, grad, W, image_size=layout.x[2:], **layout.options)
+    to_W = mf.apply(nn.Conv2DWeightGradient, x, grad, kernel_size=layout.W[2:], **layout.options)
 
     weights, biases = weight_gradient(kind, layout, x, grad, layout.W[0])
 
@@ -175,7 +175,7 @@ def test_pooling_and_its_gradient_are_those_of_the_operations(
     x = np.random.default_rng(0).integers(-2, 3, layout.x).astype(dtype)
     if rectified:
         x = np.maximum(x, 0)
-    chosen = {"size": layout.W[2:], **layout.options}
+    chosen = {"kernel_size": layout.W[2:], **layout.options}
     expected = mf.apply(nn.MaxPool2D, x, **chosen)
     grad = data(expected.shape, dtype)
     slopes = mf.apply(nn.MaxPool2DGradient, grad, x, expected, **chosen)
@@ -203,7 +203,7 @@ def test_nan_in_a_window_is_its_largest_element(kind: str, size: int) -> None:
         x = np.zeros((1, 1, size, 2 * size))
         x[(0, 0, *place)] = np.nan
         pooled, found = np.zeros((1, 1, 1, 2)), unset(x.shape, np.float64)
-        expected = mf.apply(nn.MaxPool2D, x, size=(size, size))
+        expected = mf.apply(nn.MaxPool2D, x, kernel_size=(size, size))
         where = (size, size, size, size, 0, 0)
         grad = np.ones(pooled.shape)
 
@@ -218,7 +218,7 @@ def test_nan_in_a_window_is_its_largest_element(kind: str, size: int) -> None:
             )
 
         np.testing.assert_array_equal(pooled, expected)
-        slopes = mf.apply(nn.MaxPool2DGradient, grad, x, expected, size=(size, size))
+        slopes = mf.apply(nn.MaxPool2DGradient, grad, x, expected, kernel_size=(size, size))
         np.testing.assert_array_equal(found, slopes)
 
 

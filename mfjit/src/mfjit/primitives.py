@@ -46,41 +46,43 @@ def _correlate2d(b: Builder, x: Value, W: Value, *, stride: Pair, padding: Any) 
 
 
 def _conv2d_input_gradient(
-    b: Builder, upstream: Value, W: Value, *, size: Pair, stride: Pair, padding: Any
+    b: Builder, upstream: Value, W: Value, *, image_size: Pair, stride: Pair, padding: Any
 ) -> Value:
     from mfops_nn.convolution import output_size, padding_of
 
     kernel = (W.shape[2], W.shape[3])
-    places = output_size(size, kernel, stride, padding)
+    places = output_size(image_size, kernel, stride, padding)
     _fit(upstream.ndim == 4 and upstream.shape[1:] == (W.shape[0], *places))
-    (top, _), (left, _) = padding_of(size, kernel, stride, padding)
-    shape = (upstream.shape[0], W.shape[1], *size)
+    (top, _), (left, _) = padding_of(image_size, kernel, stride, padding)
+    shape = (upstream.shape[0], W.shape[1], *image_size)
     args = _same(b, upstream, W)
     return b.kernel("conv2d_input_gradient", args, shape, stride=stride, pads=(top, left))
 
 
 def _conv2d_weight_gradient(
-    b: Builder, x: Value, upstream: Value, *, size: Pair, stride: Pair, padding: Any
+    b: Builder, x: Value, upstream: Value, *, kernel_size: Pair, stride: Pair, padding: Any
 ) -> Value:
     from mfops_nn.convolution import output_size, padding_of
 
     image = (x.shape[2], x.shape[3])
-    places = output_size(image, size, stride, padding)
+    places = output_size(image, kernel_size, stride, padding)
     _fit(upstream.shape[0] == x.shape[0] and upstream.shape[2:] == places)
-    (top, _), (left, _) = padding_of(image, size, stride, padding)
-    shape = (upstream.shape[1], x.shape[1], *size)
+    (top, _), (left, _) = padding_of(image, kernel_size, stride, padding)
+    shape = (upstream.shape[1], x.shape[1], *kernel_size)
     args = _same(b, x, upstream)
     return b.kernel("conv2d_weight_gradient", args, shape, stride=stride, pads=(top, left))
 
 
-def _max_pool2d(b: Builder, x: Value, *, size: Pair, stride: Pair | None, padding: Any) -> Value:
+def _max_pool2d(
+    b: Builder, x: Value, *, kernel_size: Pair, stride: Pair | None, padding: Any
+) -> Value:
     from mfops_nn.convolution import output_size, padding_of
 
     _fit(x.ndim == 4 and x.dtype.kind == "f")
-    image, step = (x.shape[2], x.shape[3]), stride or size
-    (top, _), (left, _) = padding_of(image, size, step, padding)
-    shape = (*x.shape[:2], *output_size(image, size, step, padding))
-    return b.kernel("max_pool2d", (x,), shape, size=size, stride=step, pads=(top, left))
+    image, step = (x.shape[2], x.shape[3]), stride or kernel_size
+    (top, _), (left, _) = padding_of(image, kernel_size, step, padding)
+    shape = (*x.shape[:2], *output_size(image, kernel_size, step, padding))
+    return b.kernel("max_pool2d", (x,), shape, size=kernel_size, stride=step, pads=(top, left))
 
 
 def _max_pool2d_gradient(
@@ -89,17 +91,19 @@ def _max_pool2d_gradient(
     x: Value,
     pooled: Value,
     *,
-    size: Pair,
+    kernel_size: Pair,
     stride: Pair | None,
     padding: Any,
 ) -> Value:
     from mfops_nn.convolution import padding_of
 
     _fit(x.ndim == 4 and upstream.shape == pooled.shape)
-    step = stride or size
-    (top, _), (left, _) = padding_of((x.shape[2], x.shape[3]), size, step, padding)
+    step = stride or kernel_size
+    (top, _), (left, _) = padding_of((x.shape[2], x.shape[3]), kernel_size, step, padding)
     args = _same(b, upstream, x, pooled)
-    return b.kernel("max_pool2d_gradient", args, x.shape, size=size, stride=step, pads=(top, left))
+    return b.kernel(
+        "max_pool2d_gradient", args, x.shape, size=kernel_size, stride=step, pads=(top, left)
+    )
 
 
 def _fit(holds: bool) -> None:

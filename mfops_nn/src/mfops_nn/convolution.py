@@ -232,8 +232,12 @@ class Correlate2D(Node):
     ) -> tuple[Any, ...]:
         options = {"stride": stride, "padding": padding}
         return (
-            apply(Conv2DInputGradient, grad, W, size=x.shape[2:], **options) if wanted.x else None,
-            apply(Conv2DWeightGradient, x, grad, size=W.shape[2:], **options) if wanted.W else None,
+            apply(Conv2DInputGradient, grad, W, image_size=x.shape[2:], **options)
+            if wanted.x
+            else None,
+            apply(Conv2DWeightGradient, x, grad, kernel_size=W.shape[2:], **options)
+            if wanted.W
+            else None,
         )
 
 
@@ -249,23 +253,27 @@ class Conv2DInputGradient(Node):
         ``(n, o, rows, columns)``, the gradient at what ``Correlate2D`` gives.
     W : Node
         ``(o, c, kh, kw)`` weights.
-    size : pair of int
-        Height and width of the images. The result is ``(n, c, *size)``.
+    image_size : pair of int
+        Height and width of the images. The result is ``(n, c, *image_size)``.
     stride, padding
         As those of ``Conv2D``.
     """
 
     upstream: Node
     W: Node
-    size: Pair = hyperparameter(converter=_as_image_size)
+    image_size: Pair = hyperparameter(converter=_as_image_size)
     stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
 
     @staticmethod
-    def forward(upstream: Array, W: Array, size: Pair, stride: Pair, padding: Pair | str) -> Any:
+    def forward(
+        upstream: Array, W: Array, image_size: Pair, stride: Pair, padding: Pair | str
+    ) -> Any:
         o, _, *kernel = W.shape
-        _fit(upstream, o, output_size(size, (kernel[0], kernel[1]), stride, padding))
-        (top, bottom), (left, right) = padding_of(size, (kernel[0], kernel[1]), stride, padding)
+        _fit(upstream, o, output_size(image_size, (kernel[0], kernel[1]), stride, padding))
+        (top, bottom), (left, right) = padding_of(
+            image_size, (kernel[0], kernel[1]), stride, padding
+        )
         # Apart as the windows were, and with room for the weights to reach over every edge.
         rows, columns = (k - 1 for k in kernel)
         spread = apply(
@@ -274,11 +282,13 @@ class Conv2DInputGradient(Node):
             index=windows((1, 1), stride, upstream.shape[2:], (rows, columns))[0],
             shape=(
                 *upstream.shape[:2],
-                top + size[0] + bottom + rows,
-                left + size[1] + right + columns,
+                top + image_size[0] + bottom + rows,
+                left + image_size[1] + right + columns,
             ),
         )
-        needed = spread[:, :, top : top + size[0] + rows, left : left + size[1] + columns]
+        needed = spread[
+            :, :, top : top + image_size[0] + rows, left : left + image_size[1] + columns
+        ]
         flipped = np.transpose(W[:, :, ::-1, ::-1], (1, 0, 2, 3))
         return apply(Correlate2D, needed, flipped)
 
@@ -289,7 +299,7 @@ class Conv2DInputGradient(Node):
         options = {"stride": stride, "padding": padding}
         return (
             apply(Correlate2D, grad, W, **options) if wanted.upstream else None,
-            apply(Conv2DWeightGradient, grad, upstream, size=W.shape[2:], **options)
+            apply(Conv2DWeightGradient, grad, upstream, kernel_size=W.shape[2:], **options)
             if wanted.W
             else None,
         )
@@ -305,27 +315,29 @@ class Conv2DWeightGradient(Node):
         ``(n, c, h, w)`` images.
     upstream : Node
         ``(n, o, rows, columns)``, the gradient at what ``Correlate2D`` gives.
-    size : pair of int
-        Height and width of the weights. The result is ``(o, c, *size)``.
+    kernel_size : pair of int
+        Height and width of the weights. The result is ``(o, c, *kernel_size)``.
     stride, padding
         As those of ``Conv2D``.
     """
 
     x: Node
     upstream: Node
-    size: Pair = hyperparameter(converter=as_sizes)
+    kernel_size: Pair = hyperparameter(converter=as_sizes)
     stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
 
     @staticmethod
-    def forward(x: Array, upstream: Array, size: Pair, stride: Pair, padding: Pair | str) -> Any:
+    def forward(
+        x: Array, upstream: Array, kernel_size: Pair, stride: Pair, padding: Pair | str
+    ) -> Any:
         n, c = images(x)[:2]
         o = images(upstream, "upstream")[1]
-        columns, count = _columns(x, size, stride, padding)
+        columns, count = _columns(x, kernel_size, stride, padding)
         _fit(upstream, o, count)
         rows = np.reshape(upstream, (n, o, math.prod(count)))
         products = np.matmul(rows, np.swapaxes(columns, 1, 2))
-        return np.reshape(np.sum(products, axis=0), (o, c, *size))
+        return np.reshape(np.sum(products, axis=0), (o, c, *kernel_size))
 
     @staticmethod
     def backward(
@@ -333,7 +345,7 @@ class Conv2DWeightGradient(Node):
     ) -> tuple[Any, ...]:
         options = {"stride": stride, "padding": padding}
         return (
-            apply(Conv2DInputGradient, upstream, grad, size=x.shape[2:], **options)
+            apply(Conv2DInputGradient, upstream, grad, image_size=x.shape[2:], **options)
             if wanted.x
             else None,
             apply(Correlate2D, x, grad, **options) if wanted.upstream else None,

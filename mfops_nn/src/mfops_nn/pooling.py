@@ -92,7 +92,7 @@ class MaxPool2D(Node):
     ----------
     x : Node
         ``(n, c, h, w)`` images.
-    size : int or pair of int, optional
+    kernel_size : int or pair of int, optional
         Height and width of the windows; 2 by default.
     stride : int or pair of int, optional
         How far windows are apart; by default their size, so that they lie side by side.
@@ -108,15 +108,15 @@ class MaxPool2D(Node):
     """
 
     x: Node
-    size: Pair = hyperparameter(default=(2, 2), converter=as_sizes)
+    kernel_size: Pair = hyperparameter(default=(2, 2), converter=as_sizes)
     stride: Pair | None = hyperparameter(default=None, converter=_as_stride)
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
 
     @staticmethod
-    def forward(x: Array, size: Pair, stride: Pair | None, padding: Pair | str) -> Any:
-        stride, count, pads = _layout(x, size, stride, padding)
+    def forward(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair | str) -> Any:
+        stride, count, pads = _layout(x, kernel_size, stride, padding)
         source = _with_lowest_around(x, pads)
-        first, *others = (source[index] for index in windows(size, stride, count))
+        first, *others = (source[index] for index in windows(kernel_size, stride, count))
         # A window of one element must not give a view of x.
         largest = first
         for other in others or [first]:
@@ -125,9 +125,14 @@ class MaxPool2D(Node):
 
     @staticmethod
     def backward(
-        grad: Array, x: Array, value: Array, size: Pair, stride: Pair | None, padding: Pair | str
+        grad: Array,
+        x: Array,
+        value: Array,
+        kernel_size: Pair,
+        stride: Pair | None,
+        padding: Pair | str,
     ) -> tuple[Any, ...]:
-        options = {"size": size, "stride": stride, "padding": padding}
+        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
         return (apply(MaxPool2DGradient, grad, x, value, **options),)
 
 
@@ -143,14 +148,14 @@ class MaxPool2DGradient(Node):
         ``(n, c, h, w)`` images. The result has their shape.
     pooled : Node
         What ``MaxPool2D`` gives for them.
-    size, stride, padding
+    kernel_size, stride, padding
         As those of ``MaxPool2D``.
     """
 
     upstream: Node
     x: Node
     pooled: Node
-    size: Pair = hyperparameter(default=(2, 2), converter=as_sizes)
+    kernel_size: Pair = hyperparameter(default=(2, 2), converter=as_sizes)
     stride: Pair | None = hyperparameter(default=None, converter=_as_stride)
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
 
@@ -159,11 +164,11 @@ class MaxPool2DGradient(Node):
         upstream: Array,
         x: Array,
         pooled: Array,
-        size: Pair,
+        kernel_size: Pair,
         stride: Pair | None,
         padding: Pair | str,
     ) -> Any:
-        places, pads = _first_of_largest(x, pooled, size, stride, padding)
+        places, pads = _first_of_largest(x, pooled, kernel_size, stride, padding)
         n, c, h, w = x.shape
         shape = (n, c, h + sum(pads[0]), w + sum(pads[1]))
         total: Any = 0
@@ -176,11 +181,11 @@ class MaxPool2DGradient(Node):
         grad: Array,
         x: Array,
         pooled: Array,
-        size: Pair,
+        kernel_size: Pair,
         stride: Pair | None,
         padding: Pair | str,
     ) -> tuple[Any, ...]:
-        places, pads = _first_of_largest(x, pooled, size, stride, padding)
+        places, pads = _first_of_largest(x, pooled, kernel_size, stride, padding)
         source = padded(grad, pads)
         total: Any = 0
         for index, first in places:
@@ -197,7 +202,7 @@ class AvgPool2D(Node):
     ----------
     x : Node
         ``(n, c, h, w)`` images.
-    size : int or pair of int, optional
+    kernel_size : int or pair of int, optional
         Height and width of the windows; 2 by default.
     stride : int or pair of int, optional
         How far windows are apart; by default their size, so that they lie side by side.
@@ -213,28 +218,28 @@ class AvgPool2D(Node):
     """
 
     x: Node
-    size: Pair = hyperparameter(default=(2, 2), converter=as_sizes)
+    kernel_size: Pair = hyperparameter(default=(2, 2), converter=as_sizes)
     stride: Pair | None = hyperparameter(default=None, converter=_as_stride)
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
 
     @staticmethod
-    def forward(x: Array, size: Pair, stride: Pair | None, padding: Pair | str) -> Any:
-        stride, count, pads = _layout(x, size, stride, padding)
+    def forward(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair | str) -> Any:
+        stride, count, pads = _layout(x, kernel_size, stride, padding)
         source = padded(x, pads)
-        return np.mean(np.stack([source[i] for i in windows(size, stride, count)]), axis=0)
+        return np.mean(np.stack([source[i] for i in windows(kernel_size, stride, count)]), axis=0)
 
     @staticmethod
     def backward(
-        grad: Array, x: Array, size: Pair, stride: Pair | None, padding: Pair | str
+        grad: Array, x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair | str
     ) -> tuple[Any, ...]:
         n, c, h, w = x.shape
         # A mean is a convolution of each channel by itself, with equal weights.
         total = apply(
             Conv2DInputGradient,
             np.reshape(grad, (n * c, 1, *grad.shape[2:])),
-            np.full((1, 1, *size), 1 / math.prod(size), grad.dtype),
-            size=(h, w),
-            stride=stride or size,
+            np.full((1, 1, *kernel_size), 1 / math.prod(kernel_size), grad.dtype),
+            image_size=(h, w),
+            stride=stride or kernel_size,
             padding=padding,
         )
         return (np.reshape(total, (n, c, h, w)),)
