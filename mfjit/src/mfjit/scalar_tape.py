@@ -24,6 +24,8 @@ class Sweep:
 
     Attributes
     ----------
+    start : int
+        Slot of the node's own gradient.
     tape : Tape
         What computes the gradients.
     reached : (n,) array of bool
@@ -32,6 +34,7 @@ class Sweep:
         Operations among them without a ``backward``.
     """
 
+    start: int
     tape: Tape
     reached: NDArray[np.bool_]
     barriers: list[int]
@@ -62,6 +65,7 @@ class ScalarTape:
             needed = {step.code for t in templates for step in (*t.forward, *t.backward)}
             codes, self._run = interpreter(needed, dtype)
             self.layout = Layout(self.scalars, codes)
+        self._gradients = slice(self.layout.count, 2 * self.layout.count)
         self._sweeps: dict[int, Sweep] = {}
         constants = [
             (position, float(node.value))
@@ -79,17 +83,16 @@ class ScalarTape:
         numbers[self._constants] = self._constant_values
         return numbers
 
-    def forward(self, numbers: Array) -> None:
-        """Compute the values of all operations."""
-        self._go(self.layout.forward, numbers)
+    def forward(self, numbers: Array, address: int) -> None:  # noqa: ARG002 - keeps them alive
+        """Compute the values of all operations; ``address`` is that of the numbers."""
+        self._run(address, *self.layout.forward.arguments)
 
-    def backward(self, numbers: Array, sweep: Sweep, of: int, seed: Any) -> None:
-        """Compute all gradients of node ``of``, whose own gradient is ``seed``."""
-        layout = self.layout
+    def backward(self, numbers: Array, address: int, sweep: Sweep, seed: Any) -> None:
+        """Compute all gradients of the node that a sweep starts from, its own being ``seed``."""
         # Not 0: with -0.0 the first gradient that is added stays what it is, -0.0 included.
-        numbers[layout.count : 2 * layout.count] = -0.0
-        numbers[layout.gradient_slot(of)] = seed
-        self._go(sweep.tape, numbers)
+        numbers[self._gradients] = -0.0
+        numbers[sweep.start] = seed
+        self._run(address, *sweep.tape.arguments)
 
     def is_truth(self, position: int) -> bool:
         """Whether a node's value is a truth value."""
@@ -106,7 +109,8 @@ class ScalarTape:
                 differentiable = np.array([t.differentiable for t in self.scalars.templates])
                 barriers = operations[~differentiable[self.scalars.template[operations]]]
                 tape = self.layout.backward(reached)
-            found = self._sweeps[of] = Sweep(tape, reached, barriers.tolist())
+            start = int(self.layout.gradient_slot(of))
+            found = self._sweeps[of] = Sweep(start, tape, reached, barriers.tolist())
         return found
 
     def check(self, sweep: Sweep, wrt: Sequence[int]) -> None:
@@ -151,11 +155,6 @@ class ScalarTape:
             backward = ", ".join([step.code[0] for step in template.backward]) or "nothing"
             lines.append(f"{count} times {forward}; backward {backward}")
         return "\n".join(lines)
-
-    def _go(self, tape: Tape, numbers: Array) -> None:
-        self._run(
-            numbers.ctypes.data, tape.slots.ctypes.data, tape.runs.ctypes.data, len(tape.runs)
-        )
 
     def _reached(self, of: int) -> NDArray[np.bool_]:
         """Return which nodes a gradient of one reaches."""

@@ -132,7 +132,7 @@ class TapeProgram(CompiledProgram):
             memory.tape = tape
             memory.numbers = tape.numbers()
             memory.numbers[tape.layout.slot[self._leaves]] = leaves
-            tape.forward(memory.numbers)
+            tape.forward(memory.numbers, memory.numbers.ctypes.data)
             return
         memory.other = self._full(memory)
         if any(shape for shape, _ in kinds):
@@ -172,7 +172,7 @@ class TapeProgram(CompiledProgram):
         tape.check(sweep, wanted)
         swept = of, np.asarray(seed).tobytes()
         if memory.swept != swept:
-            tape.backward(memory.numbers, sweep, of, seed)
+            tape.backward(memory.numbers, memory.numbers.ctypes.data, sweep, seed)
             memory.swept = swept
         positions = np.array(wanted, np.intp)
         found = memory.numbers[tape.layout.gradient_slot(positions)]

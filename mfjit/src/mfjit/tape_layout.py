@@ -33,7 +33,7 @@ LONGEST_CHUNK = 2048
 """Nodes of a chunk at most: what is between their instructions stays in the cache."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Tape:
     """Instructions to be done one after the other.
 
@@ -47,6 +47,11 @@ class Tape:
 
     runs: Runs
     slots: Slots
+    arguments: tuple[int, int, int] = attrs.field(init=False)
+    """Addresses of slots and runs, and how many runs there are."""
+
+    def __attrs_post_init__(self) -> None:
+        self.arguments = self.slots.ctypes.data, self.runs.ctypes.data, len(self.runs)
 
     @property
     def nbytes(self) -> int:
@@ -83,7 +88,7 @@ class Layout:
         self.count = count = len(scalars.template)
         self.number = {code: i for i, code in enumerate(codes)}
         self._order, self._chunk = _chunked(scalars)
-        leaves = np.flatnonzero(scalars.template < 0)
+        leaves = scalars.leaves
         self.slot: Slots = np.empty(count, np.uint32)
         self.slot[leaves] = np.arange(len(leaves))
         self.slot[self._order] = np.arange(len(leaves), count)

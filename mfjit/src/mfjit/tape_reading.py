@@ -108,6 +108,8 @@ class Scalars:
         What there is.
     template : (n,) array of int
         Which of them each node is; -1 for leaves.
+    leaves : array of int
+        Positions of the inputs, then of the parameters, then of the constants.
     """
 
     dtype: Dtype
@@ -115,6 +117,7 @@ class Scalars:
     starts: Integers
     templates: list[Template]
     template: Integers
+    leaves: Integers
 
 
 def read_scalars(graph: Graph, dtype: Dtype) -> Scalars:
@@ -168,7 +171,17 @@ class _Reading:
             if np.any(self.template == failed):
                 described = self.graph.describe(self.graph.nodes[position])
                 raise CannotLower(f"{described} cannot run on a tape: {error}") from error
-        return Scalars(self.dtype, self.edges, self.starts, self.templates, self.template)
+        graph = self.graph
+        leaves = [graph.position(node) for node in (*graph.inputs, *graph.parameters)]
+        leaves += np.flatnonzero(self.kinds >= FIRST_CONSTANT).tolist()
+        return Scalars(
+            self.dtype,
+            self.edges,
+            self.starts,
+            self.templates,
+            self.template,
+            np.array(leaves, np.int64),
+        )
 
     def _read_constants(self) -> None:
         known: dict[Any, int] = {}

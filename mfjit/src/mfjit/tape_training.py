@@ -75,7 +75,8 @@ class TapeExecutable:
         self.cost = tape.graph.position(cost)
         self.sweep = tape.sweep(self.cost)
         self.slots = _slots(tape, flat)
-        self.gradients = [self.slots[i] + np.uint32(tape.layout.count) for i in flat.trained]
+        count = tape.layout.count
+        self.gradients = [_further(self.slots[i], count) for i in flat.trained]
         updates = program.updated and flat.trained
         self.update = NumpyExecutable(program.lowered) if updates else None
 
@@ -135,7 +136,21 @@ def _slots(tape: ScalarTape, flat: FlatParameters) -> list[Any]:
     """Return for each flat array the slots of its elements."""
     positions = np.array([tape.graph.position(node) for node in tape.graph.parameters], np.intp)
     own = np.array([part.flat for part in flat.parts], np.intp)
-    return [tape.layout.slot[positions[own == i]] for i in range(len(flat.flats))]
+    slots = tape.layout.slot[positions].astype(np.intp)
+    return [_as_slice(slots[own == i]) for i in range(len(flat.flats))]
+
+
+def _as_slice(slots: Array) -> Any:
+    """Return slots as a slice where they are in a row: that is quicker to read and write."""
+    if len(slots) and np.array_equal(slots, np.arange(slots[0], slots[0] + len(slots))):
+        return slice(int(slots[0]), int(slots[-1]) + 1)
+    return slots
+
+
+def _further(slots: Any, count: int) -> Any:
+    if isinstance(slots, slice):
+        return slice(slots.start + count, slots.stop + count)
+    return slots + count
 
 
 class _Inference:
@@ -149,7 +164,8 @@ class _Inference:
         self.tape = tape
         self.parameters = parameters
         self.numbers = tape.numbers()
-        self.inputs = tape.layout.slot[[tape.graph.position(node) for node in tape.graph.inputs]]
+        self.address = self.numbers.ctypes.data
+        self.inputs = slice(0, len(tape.graph.inputs))
 
     def step(
         self,
@@ -174,7 +190,7 @@ class _Inference:
             numbers[self.inputs] = inputs
         for slots, array in zip(self.executable.slots, self.parameters, strict=True):
             numbers[slots] = array
-        self.tape.forward(numbers)
+        self.tape.forward(numbers, self.address)
 
     def epoch(self, *_: Any) -> Array:
         """Do nothing: there is no loss."""
@@ -189,7 +205,7 @@ class _Training(_Inference):
     ) -> None:
         super().__init__(executable, parameters)
         self.training = executable
-        self.cost = self.tape.layout.slot[executable.cost]
+        self.cost = int(self.tape.layout.slot[executable.cost])
         self.update = None
         if executable.update is not None:
             self.update = executable.update.bind(parameters, states)
@@ -204,10 +220,10 @@ class _Training(_Inference):
         training = self.training
         self.forward(inputs)
         cost = self.numbers[self.cost]
-        self.tape.backward(self.numbers, training.sweep, training.cost, 1)
+        self.tape.backward(self.numbers, self.address, training.sweep, 1)
         gradients = [self.numbers[slots] for slots in training.gradients]
         if self.update is None:
-            return [cost, *gradients]
+            return [cost, *[gradient.copy() for gradient in gradients]]
         self.update.step(gradients, list(settings), rng)
         return [cost]
 
