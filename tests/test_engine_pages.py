@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.mark.parametrize(("page", "count"), [("docs/engines.md", 7), ("docs/lowering.md", 9)])
+@pytest.mark.parametrize(("page", "count"), [("docs/engines.md", 8), ("docs/lowering.md", 9)])
 def test_a_page_says_what_its_programs_print(page_of_programs, page, count):
     blocks = page_of_programs(page)
 

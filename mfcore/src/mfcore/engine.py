@@ -188,6 +188,10 @@ class Program(ABC):
         """Return the name of what runs: its engine's, or why it is another's."""
         return EngineName(engine.name)
 
+    def training_name(self, engine: Engine) -> EngineName:
+        """Return the name of what training steps run on."""
+        return self.name(engine)
+
     def value(self, memory: Memory, position: int) -> Any:
         """Return a node's value after ``forward``."""
         return memory[position]

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from mfcore.engine import Compiled, Engine, Memory, Program, Trainer, find_engine
+from mfcore.engine import (
+    Compiled,
+    Engine,
+    EngineName,
+    Memory,
+    Program,
+    Trainer,
+    find_engine,
+)
 from mfcore.errors import (
     FeedDtypeError,
     FeedShapeError,
@@ -91,6 +99,11 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session on {self.engine.name!r} of {self.graph!r}>"
+
+    @property
+    def trains_on(self) -> EngineName:
+        """Name of the engine that training steps run on, with the reason for its choice."""
+        return self.program.training_name(self.engine)
 
     # Parameters
 

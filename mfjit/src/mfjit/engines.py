@@ -32,6 +32,16 @@ class NumpyEngine(CompilingEngine):
 
         return NumpyExecutable(lowered)
 
+    def compile(self, graph: Graph) -> CompiledProgram:
+        """Return a program; of a graph too large to be worth it, one that says so."""
+        program = super().compile(graph)
+        if len(graph) > MOST_NODES:
+            program.reason = (
+                f"a graph of {len(graph)} nodes, more than {MOST_NODES}, takes longer to compile "
+                f"than it saves"
+            )
+        return program
+
 
 class NumbaEngine(CompilingEngine):
     """Runs a lowered program as one compiled function.
@@ -58,6 +68,16 @@ class NumbaEngine(CompilingEngine):
                 f"the engine 'numba' needs {' and '.join(missing)}, which cannot be found: "
                 f"{INSTALL}"
             )
+
+    def compile(self, graph: Graph) -> CompiledProgram:
+        """Return a program; a large graph of scalars runs from a tape."""
+        if len(graph) > SMALLEST_TAPE:
+            from mfjit.tape import program_for
+
+            program = program_for(graph, self)
+            if program is not None:
+                return program
+        return super().compile(graph)
 
     def executable(self, lowered: Lowered) -> Executable:
         """Return the program compiled, from the disk cache where it has been before."""
@@ -92,14 +112,23 @@ class AutoProgram(CompiledProgram):
     def __init__(self, graph: Graph, engine: AutoEngine) -> None:
         super().__init__(graph, engine)
         self._planned: int | None = None
-        self._choice = EngineName("numpy", "no number of steps is planned, so none is compiled for")
+        self._choice = EngineName("numpy", UNPLANNED)
         self._numba: NumbaEngine | None = None
         self._missing = missing_packages()
 
     def name(self, engine: Engine) -> EngineName:
         if self.reason:
             return super().name(engine)
-        return self._choice
+        if self._choice.reason == UNPLANNED:
+            return self._choice
+        return EngineName(
+            "numpy",
+            f"single runs are not compiled for; training is on {self._choice}: "
+            f"{self._choice.reason}",
+        )
+
+    def training_name(self, engine: Engine) -> EngineName:
+        return super().name(engine) if self.reason else self._choice
 
     def trainer(
         self,
@@ -144,6 +173,14 @@ class AutoProgram(CompiledProgram):
             f"{saved:.3g} s quicker, for {compiling:.3g} s of compiling",
         )
 
+
+MOST_NODES = 5000
+"""Up to this size a graph is compiled to NumPy calls, one or so for each node."""
+
+SMALLEST_TAPE = 1000
+"""From this size on a graph of scalars runs from a tape: code for each node takes too long."""
+
+UNPLANNED = "no number of steps is planned, so none is compiled for"
 
 CALL_SECONDS = 0.5e-6
 """What a NumPy call costs beyond its work, in round numbers."""
