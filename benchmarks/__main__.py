@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks import harness
+from benchmarks.workload import first_run
 
 NAMES = [
     "start", "boston", "digits", "bigmlp", "elementwise", "scalars", "cnn", "inference"
@@ -42,7 +42,7 @@ def main() -> int:
         os.execvpe(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], environment)
     if options.first_run:
         name, contender = options.first_run
-        print(harness.first_run(module(name.partition("-")[0]).workload(name), contender))
+        print(first_run(module(name.partition("-")[0]).workload(name), contender))
         return 0
     names = options.names or NAMES
     if len(names) == 1:

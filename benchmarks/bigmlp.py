@@ -6,8 +6,9 @@ import numpy as np
 
 from benchmarks import mlp_jax, mlp_peers, mlp_pytensor, mlp_torch
 from benchmarks.bigmlp_by_hand import bare_products, by_hand
-from benchmarks.harness import Bar, Contender, Workload, run_workload
+from benchmarks.harness import Bar, Contender
 from benchmarks.mlp import Training, miniflow_epochs, miniflow_steps, start_of
+from benchmarks.workload import Workload, run_workload
 
 SIZES = [784, 1024, 1024, 10]
 BATCH = 512

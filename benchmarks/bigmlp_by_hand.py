@@ -120,8 +120,10 @@ def numpy_with_buffers(training: Training) -> Run:
             np.greater(first, zero, active)
             np.multiply(grad_first, active, grad_first)
             for value, grad, gW, gb in (
-                (X, grad_first, gW1, gb1), (first, grad_second, gW2, gb2), (second, logits, gW3, gb3)
-            ):  # fmt: skip
+                (X, grad_first, gW1, gb1),
+                (first, grad_second, gW2, gb2),
+                (second, logits, gW3, gb3),
+            ):
                 value.T.dot(grad, gW)
                 ones.dot(grad, gb)
             for p, g in zip(parameters, gradients):
@@ -132,7 +134,7 @@ def numpy_with_buffers(training: Training) -> Run:
     return run
 
 
-def numba_epochs(training: Training) -> Run:
+def numba_epochs(training: Training) -> Run:  # noqa: PLR0915 (a program, its functions inside)
     """Products by BLAS, all else in loops fused on one thread: BLAS's threads spin beside it."""
     from numba import njit
 

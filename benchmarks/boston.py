@@ -6,8 +6,9 @@ import numpy as np
 
 from benchmarks import mlp_jax, mlp_peers, mlp_pytensor, mlp_torch
 from benchmarks.boston_by_hand import by_hand
-from benchmarks.harness import Bar, Limit, Workload, run_workload
+from benchmarks.harness import Bar, Limit
 from benchmarks.mlp import Training, miniflow_epochs, miniflow_steps
+from benchmarks.workload import Workload, run_workload
 from miniflow.datasets import load_boston
 
 RATE = 0.01

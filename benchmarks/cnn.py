@@ -16,8 +16,9 @@ from benchmarks.cnn_peers import (
     torch_eager,
     with_tinygrad,
 )
-from benchmarks.harness import Bar, Contender, Run, UnavailableError, Workload, run_workload
+from benchmarks.harness import Bar, Contender, Run, UnavailableError
 from benchmarks.mlp import open_session
+from benchmarks.workload import Workload, run_workload
 from mfops_nn import CrossEntropy, Linear, ReLU
 from mfoptim import SGD
 

@@ -97,7 +97,7 @@ SHARE = 8
 """Images that a thread takes through the whole network at once, so that they stay in its cache."""
 
 
-def compiled_epoch() -> Any:
+def compiled_epoch() -> Any:  # noqa: PLR0915 (one program, its functions inside)
     """Return a run of steps as one compiled function: threads over images, BLAS on one each."""
     from numba import njit, prange
 

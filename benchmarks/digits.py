@@ -6,8 +6,9 @@ import numpy as np
 
 from benchmarks import mlp_jax, mlp_peers, mlp_pytensor, mlp_torch
 from benchmarks.digits_by_hand import by_hand
-from benchmarks.harness import Bar, Workload, run_workload
+from benchmarks.harness import Bar
 from benchmarks.mlp import Training, miniflow_epochs, miniflow_steps, start_of
+from benchmarks.workload import Workload, run_workload
 
 SIZES = [64, 128, 10]
 BATCH = 32

@@ -75,7 +75,7 @@ def corrected(rate: float, count: int) -> tuple[np.float32, np.float32]:
     return np.float32(rate * root / (1 - BETA1**count)), np.float32(EPSILON * root)
 
 
-def numpy_with_buffers(training: Training) -> Run:
+def numpy_with_buffers(training: Training) -> Run:  # noqa: PLR0915 (a call a statement)
     """Every result into a buffer that is made once, Adam on one vector of all parameters."""
     features, targets = training.features, training.targets
     n = training.rows.shape[1]

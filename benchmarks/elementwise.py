@@ -9,8 +9,9 @@ import numpy as np
 
 import mfcore as mf
 from benchmarks.elementwise_by_hand import numba_fused, numpy_plain, numpy_tiled, numpy_whole
-from benchmarks.harness import Bar, Contender, Run, Workload, run_workload
+from benchmarks.harness import Bar, Contender, Run
 from benchmarks.mlp import gradient_nodes, open_function, open_session
+from benchmarks.workload import Workload, run_workload
 from mfops_nn import Sigmoid
 
 SIZE = 4_000_000
@@ -39,12 +40,12 @@ def copy(arrays: Arrays) -> Run:
 
 
 def miniflow_reference(arrays: Arrays) -> Run:
-    *parameters, e = (mf.Parameter(array) for array in arrays)
+    parameters, e = [mf.Parameter(array) for array in arrays[:4]], mf.Input("e")
     cost = cost_of(*parameters, e)
     session = open_session(cost, "reference")
 
     def run() -> list[Any]:
-        run = session.run()
+        run = session.run({e: arrays[4]})
         return [run[cost], *(run.gradients[node] for node in parameters)]
 
     return run

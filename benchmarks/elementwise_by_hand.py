@@ -100,8 +100,8 @@ def vectorising_exp() -> Any:
     from numba.extending import intrinsic
 
     @intrinsic
-    def as_float(context, bits):  # type: ignore
-        def bitcast(context, builder, signature, arguments):  # type: ignore
+    def as_float(_context, _bits):  # type: ignore
+        def bitcast(_context, builder, _signature, arguments):  # type: ignore
             return builder.bitcast(arguments[0], ir.FloatType())
 
         return types.float32(types.int32), bitcast

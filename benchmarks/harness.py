@@ -9,9 +9,6 @@ import math
 import os
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -81,27 +78,6 @@ class Limit:
     seconds: float
 
 
-@attrs.define
-class Workload:
-    """What to run, who runs it, and what was promised of them."""
-
-    name: str
-    title: str
-    steps: int
-    """Steps in one run; times are given per step."""
-    contenders: Sequence[Contender]
-    baseline: str
-    rtol: float
-    """Greatest relative difference allowed between results, for the dtype of the workload."""
-    atol: float = 0.0
-    summary: Callable[[Any], Any] = np.asarray
-    """Makes of a run's result the array of numbers that is compared."""
-    bars: Sequence[Bar | Limit] = ()
-    unit: str = "us"
-    seconds: float = 4.0
-    """Share of each contender in the rounds."""
-
-
 def start_all(
     contenders: Sequence[Contender],
 ) -> tuple[dict[str, Run], dict[str, Any], list[Skipped]]:
@@ -168,8 +144,8 @@ def interleave(
     """Time rounds in which the contenders take turns, every other round in reverse.
 
     A contender takes part until it has used its share of ``seconds``, in ``least`` rounds at
-    least (fewer if that took it four shares) and ``most`` at most. Before its turn the machine rests, and short runs get one that
-    is not timed and then are repeated within the turn.
+    least (fewer if that took it four shares) and ``most`` at most. Before its turn the machine
+    rests, and short runs get one that is not timed and then are repeated within the turn.
 
     Returns
     -------
@@ -318,90 +294,3 @@ def processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def run_workload(workload: Workload, *, quick: bool = False) -> bool:
-    """Check, time and report a workload; return whether every contender that started worked."""
-    runs, results, skipped = start_all(workload.contenders)
-    floors = {contender.name for contender in workload.contenders if contender.floor}
-    compared = {
-        name: workload.summary(result) for name, result in results.items() if name not in floors
-    }
-    del results
-    check_same_losses(compared, workload.rtol, workload.atol)
-    times = interleave(
-        runs,
-        steps=workload.steps,
-        seconds=workload.seconds / (8 if quick else 1),
-        least=3 if quick else 5,
-    )
-    report(
-        workload.name,
-        workload.title,
-        times,
-        baseline=workload.baseline,
-        unit=workload.unit,
-        bars=workload.bars,
-        skipped=skipped,
-        notes={contender.name: contender.note for contender in workload.contenders},
-        compile_times={} if quick else compile_times(workload, list(runs)),
-        more={"steps in a run": workload.steps, "rtol": workload.rtol},
-    )
-    return not any(skip.reason.startswith("FAILED") for skip in skipped)
-
-
-# Compile times
-
-
-def cache_folders(folder: Path) -> dict[str, str]:
-    """Return environment variables that put every disk cache into a folder."""
-    return {
-        "MINIFLOW_CACHE_DIR": str(folder / "miniflow"),
-        "NUMBA_CACHE_DIR": str(folder / "numba"),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "PYTENSOR_FLAGS": f"base_compiledir={folder / 'pytensor'}",
-        "CACHEDB": str(folder / "tinygrad.db"),
-    }
-
-
-def compile_times(workload: Workload, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Measure, in fresh processes, what the first run costs beyond a later one.
-
-    Imports are not counted. The second process finds what the first left in the disk caches.
-    """
-    measured: dict[str, dict[str, float | None]] = {}
-    for contender in workload.contenders:
-        if not contender.compiles or contender.name not in names:
-            continue
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            environment = {**os.environ, **cache_folders(Path(folder))}
-            command = [
-                sys.executable, "-m", "benchmarks", "--first-run", workload.name, contender.name
-            ]  # fmt: skip
-            seconds = []
-            for _ in range(2):
-                done = subprocess.run(
-                    command, env=environment, capture_output=True, text=True, check=True
-                )
-                seconds.append(float(done.stdout.split()[-1]))
-        measured[contender.name] = {"first": seconds[0], "again": seconds[1]}
-    return measured
-
-
-def first_run(workload: Workload, name: str) -> float:
-    """Return the seconds of building a contender and its first run, less those of a later run."""
-    contender = next(c for c in workload.contenders if c.name == name)
-    import_needs(contender)
-    start = time.perf_counter()
-    run = contender.build()
-    run()
-    first = time.perf_counter() - start
-    later = []
-    for _ in range(3):
-        start = time.perf_counter()
-        run()
-        later.append(time.perf_counter() - start)
-    return max(first - min(later), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Literal
 
 import attrs
@@ -46,7 +47,7 @@ class Training:
 def start_of(sizes: list[int], rng: np.random.Generator, dtype: Any) -> list[np.ndarray]:
     """Return parameters of a dense network: scaled normal weights, zero biases."""
     start = []
-    for inputs, outputs in zip(sizes, sizes[1:]):
+    for inputs, outputs in pairwise(sizes):
         start.append((rng.normal(size=(inputs, outputs)) / np.sqrt(inputs)).astype(dtype))
         start.append(np.zeros(outputs, dtype))
     return start

@@ -92,7 +92,7 @@ def with_sklearn(training: Training) -> Run:
     classes = training.loss == "cross-entropy"
     kind = MLPClassifier if classes else MLPRegressor
     half = 1 if classes else 2
-    steps, batch = training.rows.shape
+    batch = training.rows.shape[1]
     model = kind(
         hidden_layer_sizes=[value.shape[1] for value in training.start[:-2:2]],
         activation={"sigmoid": "logistic", "relu": "relu"}[training.activation],

@@ -266,7 +266,7 @@ def measure(name: str, nodes: int) -> dict[str, Any]:
     value, gradients = run()
     first = time.perf_counter() - start
     after = resident()
-    times = []
+    times: list[float] = []
     while len(times) < 3 or (sum(times) < 1 and len(times) < 50):
         start = time.perf_counter()
         run()
@@ -297,7 +297,9 @@ def main(*, quick: bool = False) -> bool:
     for nodes in sizes:
         times: dict[str, list[float]] = {}
         values: dict[str, Any] = {}
-        skipped, notes, table = [], {}, {}
+        skipped: list[Skipped] = []
+        notes: dict[str, str] = {}
+        table: dict[str, dict[str, float]] = {}
         names = [name for name in BUILDERS if nodes <= LARGEST.get(name, nodes)]
         for round_number in range(rounds):
             for name in names if round_number % 2 == 0 else names[::-1]:
