@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import mfcore as mf
 from mfcore.errors import ForwardError, NodeUseError
+from mfops_basic.windows import output_size, padding_of
 from mfops_nn import (
     MSE,
     AvgPool2D,
@@ -25,7 +26,6 @@ from mfops_nn import (
     MaxPool2DGradient,
     ReLU,
 )
-from mfops_nn.convolution import output_size, padding_of
 
 law = settings(deadline=None, derandomize=True, max_examples=60)
 sides = st.integers(1, 6)

@@ -16,7 +16,7 @@ import pytest
 import mfcore as mf
 import mfops_nn as nn
 from mfjit import convolution, convolution_numpy
-from mfops_nn.convolution import output_size, padding_of
+from mfops_basic.windows import output_size, padding_of
 
 THREADS = 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from mfjit.builder import Builder
 from mfjit.functions import axes_of
 from mfjit.indexing import place
 from mfjit.ir import Shape, Value
-
-Pair: TypeAlias = tuple[int, int]
+from mfops_basic.windows import Pair, output_size, padding_of
 
 
 def _one_hot(b: Builder, indices: Value, *, depth: int, dtype: np.dtype[Any]) -> Value:
@@ -36,8 +35,6 @@ def _take_add(b: Builder, x: Value, indices: Value, *, axis: int | None, shape: 
 
 
 def _correlate2d(b: Builder, x: Value, W: Value, *, stride: Pair, padding: Any) -> Value:
-    from mfops_nn.convolution import output_size, padding_of
-
     _fit(x.ndim == 4 and W.ndim == 4 and x.shape[1] == W.shape[1])
     image, kernel = (x.shape[2], x.shape[3]), (W.shape[2], W.shape[3])
     (top, _), (left, _) = padding_of(image, kernel, stride, padding)
@@ -48,8 +45,6 @@ def _correlate2d(b: Builder, x: Value, W: Value, *, stride: Pair, padding: Any) 
 def _conv2d_input_gradient(
     b: Builder, upstream: Value, W: Value, *, image_size: Pair, stride: Pair, padding: Any
 ) -> Value:
-    from mfops_nn.convolution import output_size, padding_of
-
     kernel = (W.shape[2], W.shape[3])
     places = output_size(image_size, kernel, stride, padding)
     _fit(upstream.ndim == 4 and upstream.shape[1:] == (W.shape[0], *places))
@@ -62,8 +57,6 @@ def _conv2d_input_gradient(
 def _conv2d_weight_gradient(
     b: Builder, x: Value, upstream: Value, *, kernel_size: Pair, stride: Pair, padding: Any
 ) -> Value:
-    from mfops_nn.convolution import output_size, padding_of
-
     image = (x.shape[2], x.shape[3])
     places = output_size(image, kernel_size, stride, padding)
     _fit(upstream.shape[0] == x.shape[0] and upstream.shape[2:] == places)
@@ -76,8 +69,6 @@ def _conv2d_weight_gradient(
 def _max_pool2d(
     b: Builder, x: Value, *, kernel_size: Pair, stride: Pair | None, padding: Any
 ) -> Value:
-    from mfops_nn.convolution import output_size, padding_of
-
     _fit(x.ndim == 4 and x.dtype.kind == "f")
     image, step = (x.shape[2], x.shape[3]), stride or kernel_size
     (top, _), (left, _) = padding_of(image, kernel_size, step, padding)
@@ -95,8 +86,6 @@ def _max_pool2d_gradient(
     stride: Pair | None,
     padding: Any,
 ) -> Value:
-    from mfops_nn.convolution import padding_of
-
     _fit(x.ndim == 4 and upstream.shape == pooled.shape)
     step = stride or kernel_size
     (top, _), (left, _) = padding_of((x.shape[2], x.shape[3]), kernel_size, step, padding)

@@ -9,17 +9,8 @@ import numpy as np
 
 from mfcore import Array, Node, apply, hyperparameter, operation
 from mfops_basic import IndexAdd
-from mfops_nn.convolution import (
-    Conv2DInputGradient,
-    Pair,
-    as_padding,
-    as_sizes,
-    images,
-    output_size,
-    padded,
-    padding_of,
-    windows,
-)
+from mfops_basic.windows import Pair, as_padding, as_sizes, output_size, padding_of
+from mfops_nn.convolution import Conv2DInputGradient, images, padded, windows
 
 
 def _as_stride(value: Any) -> Pair | None:
