@@ -26,7 +26,7 @@ ALIGNMENT = 64
 SEARCHED_BLOCKS = 2000
 """With more blocks than this only the fastest order of placing them is tried."""
 
-FALLIBLE = frozenset({"take", "take_add", "one_hot", "call"})
+FALLIBLE = frozenset({"take", "take_add", "one_hot", "pick", "call"})
 """Instructions that can fail while running: no leaf is overwritten before the last of them."""
 
 _ATTEMPTS = 100

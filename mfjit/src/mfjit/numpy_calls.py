@@ -114,6 +114,7 @@ class Emitter:
         self.plan = plan
         self.extra: list[Value] = []
         self.constants: dict[Any, Value] = {}
+        self.positions: dict[tuple[Value, int], View] = {}
 
     def view(self, value: Value) -> View:
         """Return where a value lies."""
@@ -297,10 +298,28 @@ class Emitter:
         ]
 
     def _one_hot(self, value: Value) -> list[Call]:
-        depth, out = value.attributes["depth"], whole(value)
+        out = whole(value)
+        positions, calls = self._positions(value.args[0], value.attributes["depth"])
+        calls.append(self._zero(out))
+        return [*calls, Call(Method("put"), (out.flat(), positions, value.dtype.type(1)))]
+
+    def _pick(self, value: Value) -> list[Call]:
+        x, indices = value.args
+        positions, calls = self._positions(indices, x.shape[-1])
+        flat = self.contiguous(self.view(x), calls).flat()
+        return [*calls, Call(Method("take"), (flat, positions, 0, whole(value).flat(), "wrap"))]
+
+    def _positions(self, classes: Value, depth: int) -> tuple[View, list[Call]]:
+        """Return where, in an array with an axis of classes, those given are.
+
+        The calls, which are not needed a second time, check the classes too.
+        """
+        key = (classes, depth)
+        if key in self.positions:
+            return self.positions[key], []
         calls: list[Call] = []
-        indices = self.contiguous(self.view(value.args[0]), calls).flat()
-        positions = self.scratch(indices.shape, np.intp)
+        indices = self.contiguous(self.view(classes), calls).flat()
+        positions = self.positions[key] = self.scratch(indices.shape, np.intp)
         starts = self.constant(np.arange(indices.size, dtype=np.intp) * depth)
         if indices.dtype.kind in "iu" and indices.size:
             # A negative class is a large one, unsigned.
@@ -316,8 +335,7 @@ class Emitter:
             calls.append(assign(positions, indices))
             indices = positions
         calls.append(ufunc(np.add, indices, starts, out=positions))
-        calls.append(self._zero(out))
-        return [*calls, Call(Method("put"), (out.flat(), positions, value.dtype.type(1)))]
+        return positions, calls
 
     # What is given at the run
 
@@ -345,6 +363,7 @@ _EMITTERS: dict[str, Callable[[Emitter, Value], list[Call]]] = {
     "take": Emitter._take,
     "take_add": Emitter._take_add,
     "one_hot": Emitter._one_hot,
+    "pick": Emitter._pick,
     "random": Emitter._random,
     "call": Emitter._call,
     "item": Emitter._item,

@@ -61,7 +61,9 @@ def _with_args(value: Value, args: tuple[Value, ...]) -> Value:
 
 def for_numpy(lowered: Lowered) -> Lowered:
     """Return the program that the numpy engine runs."""
-    return rewritten(lowered, outer_products)
+    lowered = rewritten(lowered, outer_products)
+    lowered = rewritten(lowered, Factors(lowered))
+    return rewritten(lowered, Picks(lowered))
 
 
 def outer_products(value: Value, args: tuple[Value, ...]) -> Value | None:
@@ -77,6 +79,74 @@ def outer_products(value: Value, args: tuple[Value, ...]) -> Value | None:
     if x.shape != (rows, 1) or y.shape != (1, columns):
         return None
     return Value("matmul", (x, y), {}, value.shape, value.dtype, value.origin)
+
+
+class Factors:
+    """``x * s / y * t``, where s and t are numbers, as ``x * (s * t) / y``: one pass less."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.readers = lowered.consumers()
+        self.kept = {*lowered.outputs, *(new for _, new in lowered.updates)}
+
+    def __call__(self, value: Value, args: tuple[Value, ...]) -> Value | None:
+        """Return what replaces a value."""
+        if value.op != "multiply" or value.dtype.kind != "f" or not value.shape:
+            return None
+        quotient, factor = args
+        if quotient.op != "divide" or factor.shape or not self._alone(value.args[0]):
+            return None
+        product, divisor = quotient.args
+        if product.op != "multiply" or product.args[1].shape or not product.args[0].shape:
+            return None
+        if product.shape != value.shape or not self._alone(value.args[0].args[0]):
+            return None
+        both = Value("multiply", (product.args[1], factor), {}, (), value.dtype, value.origin)
+        product = Value(
+            "multiply", (product.args[0], both), {}, value.shape, value.dtype, value.origin
+        )
+        return Value("divide", (product, divisor), {}, value.shape, value.dtype, value.origin)
+
+    def _alone(self, value: Value) -> bool:
+        return len(self.readers[value]) == 1 and value not in self.kept
+
+
+class Picks:
+    """The logarithm of a class's share, out of those of all classes.
+
+    ``sum(hot * where(hot == 0, 0, x), -1)``, where ``hot`` is ``one_hot(i)``, becomes
+    ``pick(x, i)``: ``x[n, i[n]]``. What x subtracts in each row is subtracted afterwards.
+    """
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.readers = lowered.consumers()
+
+    def __call__(self, value: Value, args: tuple[Value, ...]) -> Value | None:
+        """Return what replaces a value."""
+        if value.op != "sum" or value.attributes["axes"] != (args[0].ndim - 1,):
+            return None
+        product = args[0]
+        if product.op != "multiply":
+            return None
+        hot, counted = product.args if product.args[0].op == "one_hot" else product.args[::-1]
+        if hot.op != "one_hot" or counted.op != "where" or counted.shape != hot.shape:
+            return None
+        absent, zero, x = counted.args
+        if x.shape != hot.shape or not _is_zero(zero) or absent.op != "equal":
+            return None
+        if absent.args[0] is not hot or not _is_zero(absent.args[1]):
+            return None
+        return self._pick(x, hot)
+
+    def _pick(self, x: Value, hot: Value) -> Value:
+        indices = hot.args[0]
+        if x.op == "subtract" and x.args[0].shape == x.shape:
+            row = x.args[1]
+            if row.shape == (*x.shape[:-1], 1):
+                shape = indices.shape
+                less = Value("reshape", (row,), {"shape": shape}, shape, x.dtype, x.origin)
+                args = self._pick(x.args[0], hot), less
+                return Value("subtract", args, {}, shape, x.dtype, x.origin)
+        return Value("pick", (x, indices), {}, indices.shape, x.dtype, x.origin)
 
 
 def simplified(
