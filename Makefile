@@ -1,6 +1,6 @@
 # make demo    train on the Boston housing data        make test    the whole suite
 # make check   ruff and mypy                           make bench   benchmarks
-# make clean   remove what these have made
+# make clean   remove what these have made             make bench-peers   install the peers
 #
 # All work in .venv, which is made and filled on the first call and kept up to date after.
 
@@ -17,7 +17,7 @@ TEST_NEEDS := pytest hypothesis autograd scikit-learn numba scipy threadpoolctl 
 # PYTHON=... chooses another one.
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench bench-peers clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,11 @@ check: $(VENV)/.tests
 
 bench: $(VENV)/.tests
 	$(PYTHON_IN_VENV) -m benchmarks $(ARGS)
+
+# Large downloads; the benchmarks say which peers they miss and do without.
+bench-peers: $(VENV)/.tests
+	@echo "installing the peers that the benchmarks compare with"
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable './miniflow[bench]'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis boston_loss.png

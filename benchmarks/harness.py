@@ -166,7 +166,7 @@ def interleave(
     gc.freeze()
     for round_number in range(most):
         share = seconds if round_number >= least else 4 * seconds
-        names = [name for name in runs if spent[name] < share]
+        names = [name for name in runs if round_number == 0 or spent[name] < share]
         for name in names if round_number % 2 == 0 else names[::-1]:
             run, count = runs[name], repeats[name]
             time.sleep(settling)
@@ -186,11 +186,11 @@ def judge(bar: Bar | Limit, medians: Mapping[str, float], unit: str) -> tuple[st
     """Return the verdict on a bar, and the sentence that says what was measured."""
     measured = medians.get(bar.contender)
     if isinstance(bar, Limit):
-        promise = f"{bar.contender} at most {bar.seconds * SCALES[unit]:g} {unit}"
+        promise = f"{bar.contender} at most {bar.seconds * SCALES[unit]:.4g} {unit}"
         if measured is None:
             return "not measured", promise
         verdict = "met" if measured <= bar.seconds else "MISSED"
-        return verdict, f"{promise}, measured {measured * SCALES[unit]:.3g}"
+        return verdict, f"{promise}, measured {measured * SCALES[unit]:.4g}"
     rivals = (bar.against,) if isinstance(bar.against, str) else bar.against
     promise = f"{bar.contender} at most {bar.ratio:g} x {' or '.join(rivals)}"
     present = [rival for rival in rivals if rival in medians]
