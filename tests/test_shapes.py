@@ -68,6 +68,12 @@ CALLS: dict[str, Any] = {
     "shapes": lambda a: (a.T, a.reshape(2, -1), a.ravel(), a[:, None].squeeze(1), a.swapaxes(0, 1)),
     "transposes": lambda a: (a.transpose(1, 0), np.moveaxis(a, 0, 1), np.expand_dims(a, (0, 2))),
     "put together": lambda a, v: (np.concatenate([a, a]), np.stack((v, v)), np.vstack([a, v])),
+    "put together otherwise": lambda a, b, v, e: (
+        np.concatenate((a, e)), np.concatenate([a, a], axis=-1), np.concatenate([v, a.ravel()]),
+        np.concatenate([a, b], axis=None), np.stack([a, a], axis=-1), np.stack([v, v], 1)),
+    "padded": lambda a, e: (
+        np.pad(a, 1), np.pad(a, ((0, 1), (2, 0)), constant_values=3.0), np.pad(a, 1, "edge"),
+        np.pad(e, ((1, 2), (0, 0)))),
     "indexes": lambda a: (a[1:, ::2], a[-1], a[..., None], a[[0, 2]], a[:, [True, False, True]]),
     "computed indices": lambda a, i: (a[i], np.take(a, i, axis=1), a.take(i)),
     "where": lambda a, v, m: (np.where(m, v, 0), np.where(m, a, v), np.clip(v, 0, 1)),
@@ -79,6 +85,8 @@ CALLS: dict[str, Any] = {
     "attributes": lambda a, v: np.zeros((a.ndim, a.size, len(a), v.itemsize, v.nbytes)),
     "parts one by one": lambda a: sum(row * 1 for row in a),
     "added to an array": lambda v: operator.iadd(np.zeros(3), v),
+    "changed at an index": lambda a, v: (
+        np.add.at(total := np.zeros((5, 3)), np.s_[1:], a), np.add.at(total, [0, 0], v), total)[2],
     "linear algebra": lambda a: (np.linalg.norm(a, axis=1), np.trace(a), np.diagonal(a)),
     "inverses": lambda a: (np.linalg.inv(a[:3]), np.linalg.solve(a[:3], a[0]), np.linalg.det(a[:3])),
     "decompositions": lambda a: (np.linalg.cholesky(a[:3]), *np.linalg.svd(a), *np.linalg.qr(a)),
@@ -118,10 +126,15 @@ MISMATCHES: dict[str, Any] = {
     "axis": lambda a: a.sum(axis=2),
     "index": lambda a: a[4],
     "concatenate": lambda a: np.concatenate([a, a.T]),
+    "concatenate of several ranks": lambda a: np.concatenate([a, a[0]]),
+    "concatenate, axis": lambda a: np.concatenate([a, a], axis=2),
+    "stack": lambda a: np.stack([a, a.T]),
+    "stack, axis": lambda a: np.stack([a, a], axis=3),
     "extreme of nothing": lambda e: e.max(axis=0),
     "dtype": lambda m: -m,
     "out": lambda a: np.add(a, 1, out=np.zeros(2)),
     "squeeze": lambda a: a.squeeze(0),
+    "changed at an index": lambda a: np.add.at(np.zeros((5, 3)), np.s_[2:], a),
     "inverse": lambda a: np.linalg.inv(a),  # noqa: PLW0108 - its arguments are read
     "solve": lambda a: np.linalg.solve(a[:3], a[:, 0]),
 }

@@ -80,6 +80,8 @@ class Abstract(NumpySyntax["Abstract"]):
     ) -> Any:
         if isinstance(function, np.ufunc) and function.signature is None:
             return _of_ufunc(function, args, kwargs)
+        if isinstance(getattr(function, "__self__", None), np.ufunc) and function.__name__ == "at":
+            return _at(*args)
         rule = _RULES.get(function, _of_dummies)
         return rule(function, args, kwargs)
 
@@ -230,6 +232,32 @@ def _one_element(value: Any) -> Any:
     return value
 
 
+def _join(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Apply ``np.concatenate`` or ``np.stack``: its dtype from one element of each part."""
+    parts = [abstract(x) for x in args[0]]
+    axis = args[1] if len(args) > 1 else kwargs.get("axis", 0)
+    ndim = parts[0].ndim + (function is np.stack)
+    if not isinstance(axis, int) or not -ndim <= axis < ndim:
+        return _of_dummies(function, args, kwargs)
+    axis %= ndim
+    shapes = [x.shape for x in parts]
+    others = [s if function is np.stack else (*s[:axis], *s[axis + 1 :]) for s in shapes]
+    if len({*others}) > 1 or "out" in kwargs:
+        return _of_dummies(function, args, kwargs)
+    one = function([np.zeros((1,) * x.ndim, x.dtype) for x in parts], *args[1:], **kwargs)
+    length = len(parts) if function is np.stack else sum(s[axis] for s in shapes)
+    return Abstract((*others[0][:axis], length, *others[0][axis:]), one.dtype)
+
+
+def _pad(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    x = args[0]
+    mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
+    if mode != "constant" or not isinstance(x, Abstract):
+        return _of_dummies(function, args, kwargs)
+    one = _quietly(function, (np.zeros((1,) * x.ndim, x.dtype), *args[1:]), dict(kwargs))
+    return Abstract(tuple(n - 1 + m for n, m in zip(x.shape, one.shape, strict=True)), one.dtype)
+
+
 def _cast(_function: Any, args: tuple[Any, ...], _kwargs: Mapping[str, Any]) -> Any:
     return Abstract(args[0].shape, np.dtype(args[1]))
 
@@ -261,6 +289,13 @@ def _counted(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     if any(isinstance(x, Abstract) for x in (*args[1:], *kwargs.values())):
         _data_dependent(function, args, kwargs)
     return _of_dummies(function, args, kwargs)
+
+
+def _at(target: Any, index: Any, operand: Any = 0) -> None:
+    """Apply ``np.add.at`` and its kin, which change elements of their first argument only."""
+    selected = abstract(_getitem(operator.getitem, (abstract(target), index), {})).shape
+    if np.broadcast_shapes(selected, abstract(operand).shape) != selected:
+        raise ValueError(f"operands of shape {abstract(operand).shape} do not fit {selected}")
 
 
 def _data_dependent(function: Any, _args: Any, _kwargs: Any) -> Never:
@@ -339,6 +374,9 @@ _RULES: dict[Any, Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Any]] = {
     np.matmul: _matmul,
     np.dot: _matmul,
     np.result_type: _result_type,
+    np.concatenate: _join,
+    np.stack: _join,
+    np.pad: _pad,
     np.repeat: _counted,
     np.delete: _counted,
     **dict.fromkeys((np.shape, np.ndim, np.size), _attribute),
