@@ -94,6 +94,7 @@ class TapeProgram(CompiledProgram):
         super().__init__(graph, engine)
         self._tapes: dict[Dtype, ScalarTape | None] = {tape.dtype: tape}
         self._room = max(self._leaves) + 1
+        self._own = {(node.value.shape, node.value.dtype) for node in graph.parameters}
         self._elsewhere = ""
 
     def name(self, engine: Engine) -> EngineName:
@@ -220,8 +221,7 @@ class TapeProgram(CompiledProgram):
 
     def training_tape(self, kinds: Iterable[Kind]) -> ScalarTape | None:
         """Return the tape for inputs of these shapes and dtypes beside the parameters."""
-        own = [(node.value.shape, node.value.dtype) for node in self.graph.parameters]
-        return self.tape_for([*kinds, *own])
+        return self.tape_for([*kinds, *self._own])
 
     def trainer(
         self,

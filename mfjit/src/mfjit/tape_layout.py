@@ -181,7 +181,7 @@ def _chunked(scalars: Scalars) -> tuple[Integers, Integers]:
         bounds.append(end)
     chunk = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     order = np.argsort(chunk * len(scalars.templates) + template[operations], kind="stable")
-    return operations[order], chunk
+    return operations[order].astype(np.int32), chunk.astype(np.int32)
 
 
 def _literals(templates: Sequence[Template], dtype: Any) -> dict[bytes, float]:

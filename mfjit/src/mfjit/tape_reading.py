@@ -24,7 +24,7 @@ from mfjit.ir import ELEMENTWISE, Value
 from mfjit.lowering import GraphReader
 
 Dtype: TypeAlias = np.dtype[Any]
-Integers: TypeAlias = NDArray[np.int64]
+Integers: TypeAlias = NDArray[np.signedinteger[Any]]
 
 Code: TypeAlias = tuple[str, str, str]
 """What an instruction does: its ``op``, the kinds of its arguments, and of its result.
@@ -148,10 +148,13 @@ class _Reading:
         self.dtype = dtype
         count = len(graph)
         arity = np.fromiter(map(len, graph.sources), np.int64, count)
-        self.starts = np.concatenate([[0], np.cumsum(arity)])
-        self.edges = np.fromiter(chain.from_iterable(graph.sources), np.int64, int(self.starts[-1]))
-        self.kinds = np.zeros(count, np.int64)
-        self.template = np.full(count, -1, np.int64)
+        starts = np.concatenate([[0], np.cumsum(arity)])
+        self.starts: Integers = starts.astype(np.int32)
+        self.edges: Integers = np.fromiter(
+            chain.from_iterable(graph.sources), np.int32, int(starts[-1])
+        )
+        self.kinds = np.zeros(count, np.int32)
+        self.template: Integers = np.full(count, -1, np.int32)
         self.templates: list[Template] = []
         self._numbers: dict[Any, int] = {}
         self._failures: dict[int, tuple[int, Exception]] = {}
@@ -180,7 +183,7 @@ class _Reading:
             self.starts,
             self.templates,
             self.template,
-            np.array(leaves, np.int64),
+            np.array(leaves, np.int32),
         )
 
     def _read_constants(self) -> None:
@@ -211,7 +214,7 @@ class _Reading:
             numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         except TypeError as error:
             raise CannotLower(f"hyperparameters that cannot be compared: {error}") from error
-        number = np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
+        number = np.fromiter(map(numbers.__getitem__, keys), np.int32, len(keys))
         order = np.argsort(number, kind="stable")
         bounds = np.searchsorted(number[order], np.arange(len(numbers) + 1))
         return [
