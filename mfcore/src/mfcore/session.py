@@ -354,14 +354,6 @@ class Session:
             If a shape is missing, or does not fit its input.
         EngineError
             If the engine compiles nothing.
-
-        Examples
-        --------
-        >>> import mfcore as mf
-        >>> x, w = mf.Input("x"), mf.Parameter(2.0)
-        >>> program = mf.Session((x * w).sum(), engine="numpy").compile({x: (1000,)})
-        >>> program.memory().buffers
-        64
         """
         arrays: list[Any] = [None] * len(self.graph.inputs)
         self._feed_step(arrays, {node: example_of(node, x) for node, x in shapes.items()})
