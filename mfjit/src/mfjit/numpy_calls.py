@@ -15,6 +15,7 @@ from mfjit.fuse import Group
 from mfjit.ir import REDUCTIONS, Value
 from mfjit.layout import Layout
 from mfjit.memory import Plan
+from mfjit.numpy_scalars import scalar_function
 from mfjit.operands import Array, View, view_of, whole
 
 REDUCERS: dict[str, np.ufunc] = {
@@ -138,6 +139,10 @@ class Emitter:
         value = group.values[-1]
         if group.kind == "dot":
             return self._dot(group.values[0], value)
+        if group.kind == "scalars":
+            function, reads, writes = scalar_function(group)
+            views = [*map(self.view, reads), *map(whole, writes)]
+            return [Call(function, tuple(views))]
         if value.op in REDUCTIONS:
             return self._reduction(value)
         if group.kind == "loop":

@@ -50,7 +50,7 @@ def group_flops(group: Group) -> int:
             total += 2 * value.size * value.args[0].shape[-1]
         elif value.op in REDUCTIONS:
             total += value.args[0].size
-        elif group.kind in ("loop", "dot"):
+        elif group.kind in ("loop", "dot", "scalars"):
             total += value.size
     return total
 
@@ -105,6 +105,8 @@ def _details(
             f"one loop in {len(step.starts)} tiles of {elements:,} elements, so that "
             f"{len(group.values) - len(group.outputs)} values between stay in the cache"
         )
+    elif group.kind == "scalars":
+        lines.append("one function of NumPy scalars")
     elif group.kind == "dot":
         lines.append("a product and its sum as one dot")
     else:

@@ -6,13 +6,15 @@ from mfjit import numpy_rewrites
 from mfjit.fuse import Group
 from mfjit.ir import REDUCTIONS, Lowered, Value
 from mfjit.layout import Layout
+from mfjit.numpy_scalars import is_scalar_arithmetic
 
 
 def schedule(lowered: Lowered, groups: list[Group], layouts: dict[Value, Layout]) -> list[Group]:
     """Return the steps that the numpy engine runs.
 
     A loop over large arrays stays a group, to be run tile by tile; a loop over small ones is
-    cut into its instructions. A sum of products becomes one ``dot``.
+    cut into its instructions, but for arithmetic of single numbers. A sum of products becomes
+    one ``dot``.
     """
     readers = lowered.consumers()
     returned = {*lowered.outputs, *(new for _, new in lowered.updates)}
@@ -20,6 +22,9 @@ def schedule(lowered: Lowered, groups: list[Group], layouts: dict[Value, Layout]
     for group in groups:
         if group.kind != "loop" or is_tiled(group):
             steps.append(group)
+            continue
+        if is_scalar_arithmetic(group):
+            steps.append(Group("scalars", (), group.values, group.outputs))
             continue
         dots = {
             value.args[0]: value
