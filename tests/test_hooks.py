@@ -19,7 +19,9 @@ from mfcore.registry import Registry, observers
 
 pytestmark = pytest.mark.usefixtures("core_packs")
 
-REGISTRATION = ("mf_operations", "mf_optimizers", "mf_engines", "mf_tracers", "mf_commands")
+REGISTRATION = (
+    *("mf_operations", "mf_optimizers", "mf_engines", "mf_tracers", "mf_drawers", "mf_commands"),
+)
 SPECS = [name for name in vars(hookspecs) if name.startswith("mf_")]
 DOCS = Path(__file__).parents[1] / "docs"
 

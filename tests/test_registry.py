@@ -157,6 +157,13 @@ def test_every_kind_is_provided_by_a_hook_and_looked_up_by_name():
     class Tracer:
         name = "spy"
 
+    class Drawer:
+        name = "ink"
+        suffixes = (".ink",)
+
+        def draw(self, graph, run=None):
+            return ""
+
     class Engine(mf.Engine):
         name = "warp"
 
@@ -171,7 +178,7 @@ def test_every_kind_is_provided_by_a_hook_and_looked_up_by_name():
 
     everything = plugin(
         mf_operations=[A], mf_optimizers=(Walk,), mf_engines=iter([Engine]),
-        mf_tracers={Tracer}, mf_commands=["train"],
+        mf_tracers={Tracer}, mf_drawers=(Drawer,), mf_commands=["train"],
     )  # fmt: skip
     registry = packs(EntryPoint("rich", everything))
 
@@ -179,6 +186,7 @@ def test_every_kind_is_provided_by_a_hook_and_looked_up_by_name():
     assert registry.optimizer("rich.Walk") is registry.optimizer("Walk") is Walk
     assert registry.engine("rich.warp") is registry.engine("warp") is Engine
     assert registry.tracer("rich.spy") is registry.tracer("spy") is Tracer
+    assert registry.drawer("rich.ink") is registry.drawer("ink") is Drawer
     assert registry.commands() == ["train"]
     assert registry.provider(A).name == "rich"
     assert registry.provider(B) is None
@@ -311,6 +319,13 @@ class Nameless(mf.Engine):
         raise NotImplementedError
 
 
+class WithoutSuffixes:
+    name = "ink"
+
+    def draw(self, graph, run=None):
+        return ""
+
+
 class Undecorated(A):
     pass
 
@@ -352,6 +367,7 @@ BROKEN = {
     "an engine without name": (
         plugin(mf_engines=[Nameless]), "not a subclass of mfcore.Engine with a name"),
     "a tracer without name": (plugin(mf_tracers=[int]), "class attribute `name`"),
+    "a drawer without suffixes": (plugin(mf_drawers=[WithoutSuffixes]), "class attributes `name` and `suffixes`"),
     "two of one name": (plugin(mf_operations=[A, named("Alpha")]), "two operations named 'Alpha'"),
 }  # fmt: skip
 

@@ -142,6 +142,17 @@ class DataError(MiniFlowError, ValueError):
     """The data given for training cannot be used."""
 
 
+# Drawing
+
+
+class DrawingError(MiniFlowError, ValueError):
+    """A graph cannot be drawn as asked: nothing draws that format, or it would not fit."""
+
+
+class DrawingFileError(DrawingError, OSError):
+    """A picture cannot be written where it should go."""
+
+
 # Warnings
 
 

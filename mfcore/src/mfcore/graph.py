@@ -9,13 +9,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, TypeAlias
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
 from mfcore.errors import CycleError, DuplicateNameError, GraphError, UnknownNodeError, type_name
 from mfcore.node import Input, Node, Parameter, describe
 from mfcore.registry import observers
+
+if TYPE_CHECKING:
+    from mfcore.run import Run
 
 Integers: TypeAlias = "array[int]"
 
@@ -164,6 +168,63 @@ class Graph:
         """Return the nodes that read ``node``, in order; one that reads it twice is there twice."""
         self.position(node)
         return tuple(n for n in self.nodes for source in n.inputs if source is node)
+
+    @overload
+    def draw(
+        self,
+        path: str | PathLike[str],
+        *,
+        format: str | None = None,
+        run: Run | None = None,
+        **options: Any,
+    ) -> None: ...
+    @overload
+    def draw(
+        self, path: None = None, *, format: str, run: Run | None = None, **options: Any
+    ) -> str | bytes: ...
+    def draw(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        format: str | None = None,
+        run: Run | None = None,
+        **options: Any,
+    ) -> str | bytes | None:
+        """Draw the graph into a file, whose suffix says how: ``graph.draw("net.svg")``.
+
+        Parameters
+        ----------
+        path : path, optional
+            The file. It is written whole or not at all. Without one the picture is returned.
+        format : str, optional
+            Name of the drawer; by default the one for the path's suffix. The pack mftrace
+            brings ``svg``, ``png``, ``mermaid``, ``markdown`` and ``dot``.
+        run : Run, optional
+            A run of this graph, to show the values that it computed, and gradients if it
+            computed any.
+        **options
+            Passed to the drawer.
+
+        Returns
+        -------
+        str, bytes or None
+            The picture, bytes where the format is binary; ``None`` if it went into a file.
+
+        Raises
+        ------
+        DrawingError
+            If no enabled pack draws that format, if the graph cannot be drawn as asked, or
+            if the file cannot be written.
+        """
+        from mfcore.drawing import draw
+
+        return draw(self, path, format, run, options)
+
+    def _repr_svg_(self) -> str | None:
+        """Return the picture that notebooks show; ``None`` where no pack draws SVG."""
+        from mfcore.drawing import drawn_inline
+
+        return drawn_inline(self)
 
     def _check_names(self) -> None:
         seen: dict[str, Node] = {}

@@ -67,6 +67,17 @@ def mf_tracers() -> Iterable[type]:  # type: ignore[empty-body]
 
 
 @hookspec
+def mf_drawers() -> Iterable[type]:  # type: ignore[empty-body]
+    """Return the drawer classes of the pack, which make pictures of graphs.
+
+    Each has class attributes ``name``, the format (``"svg"``), and ``suffixes``, a tuple of
+    the ends of file names that stand for it (``(".svg",)``). An instance, made without
+    arguments, has ``draw(graph, run=None, **options)``, which returns the picture as text or
+    bytes; ``Graph.draw`` calls it. Called once per registry, when the pack is loaded.
+    """
+
+
+@hookspec
 def mf_commands() -> Iterable[Any]:  # type: ignore[empty-body]
     """Return the commands of the pack for the ``miniflow`` command line (click commands).
 

@@ -42,6 +42,7 @@ from mfcore.versions import version_in_range
 if TYPE_CHECKING:
     import pluggy
 
+    from mfcore.drawing import Drawer
     from mfcore.engine import Engine
     from mfcore.installed import EntryPoint
     from mfcore.node import Node
@@ -54,6 +55,7 @@ KINDS: Mapping[str, str] = {
     "optimizer": "mf_optimizers",
     "engine": "mf_engines",
     "tracer": "mf_tracers",
+    "drawer": "mf_drawers",
 }
 """What packs provide by name, and the hook that returns it."""
 
@@ -77,7 +79,7 @@ class Pack:
     traceback : str
         The traceback of its failure, if it failed.
     provides : dict
-        By kind (``"operation"``, ``"optimizer"``, ``"engine"``, ``"tracer"``): classes by name.
+        By kind (a key of ``KINDS``): classes by name.
     """
 
     name: str
@@ -222,6 +224,11 @@ class Registry:
     def tracer(self, name: str) -> type:
         """Return a tracer class; see ``operation``."""
         found: type = self._find("tracer", name)
+        return found
+
+    def drawer(self, name: str) -> type[Drawer]:
+        """Return a drawer class, whose name is its format; see ``operation``."""
+        found: type[Drawer] = self._find("drawer", name)
         return found
 
     def all(self, kind: str) -> dict[str, Any]:
@@ -476,6 +483,14 @@ def _check_provided(kind: str, cls: Any, name: str) -> None:
     elif kind == "engine":
         right = isinstance(cls, type) and issubclass(cls, Engine) and bool(getattr(cls, "name", ""))
         what = "a subclass of mfcore.Engine with a name"
+    elif kind == "drawer":
+        right = (
+            isinstance(cls, type)
+            and isinstance(getattr(cls, "name", None), str)
+            and isinstance(getattr(cls, "suffixes", None), tuple)
+            and callable(getattr(cls, "draw", None))
+        )
+        what = "a class with class attributes `name` and `suffixes` (a tuple) and a method `draw`"
     else:
         right = isinstance(cls, type) and isinstance(getattr(cls, "name", None), str)
         what = "a class with a class attribute `name`"

@@ -61,6 +61,17 @@ class Run:
             self._gradients = self.backward()
         return self._gradients
 
+    @property
+    def computed_gradients(self) -> Gradients | None:
+        """Gradients of the last ``backward``; ``None`` where none were computed yet."""
+        return self._gradients
+
+    def _repr_svg_(self) -> str | None:
+        """Return the graph with the run's values, for notebooks; ``None`` if no pack draws SVG."""
+        from mfcore.drawing import drawn_inline
+
+        return drawn_inline(self.session.graph, self)
+
     def backward(
         self,
         of: Node | None = None,
@@ -172,6 +183,18 @@ class Gradients(Mapping[Node, Array]):
         graph = self._run.session.graph
         names = ", ".join(graph.name(node) for node in self._nodes)
         return f"<Gradients of {graph.name(graph.nodes[self._place])} for {names}>"
+
+    @property
+    def of(self) -> Node:
+        """The node that was differentiated."""
+        return self._run.session.graph.nodes[self._place]
+
+    @property
+    def seed(self) -> Array:
+        """The gradient of that node itself, from which the backward pass started."""
+        session = self._run.session
+        value = session.program.value(self._run.memory, self._place)
+        return gradient_of_itself(session.graph, self._place, value, self._grad)
 
     def _compute(self, nodes: tuple[Node, ...]) -> None:
         run = self._run
