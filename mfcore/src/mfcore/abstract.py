@@ -90,7 +90,8 @@ class Abstract(NumpySyntax["Abstract"]):
     ) -> Any:
         from mfcore.operation import read_forward
 
-        return read_forward(operation, inputs, hyperparameters)
+        result = read_forward(operation, inputs, hyperparameters)
+        return abstract(result) if isinstance(result, np.ndarray) else result
 
 
 def abstract(value: Any) -> Abstract:
