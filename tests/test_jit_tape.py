@@ -479,3 +479,27 @@ def test_templates_are_read_once_for_each_way_of_application():
     # A sum of two, a sum of all ends, products of two and three with a constant, a quotient.
     assert len(tape.scalars.templates) == 5
     assert f"{len(graph)} scalars of float64" in tape.text()
+
+
+def test_a_function_of_scalars_runs_from_a_tape_in_any_number_of_threads():
+    x, y = mf.Input("x"), mf.Input("y")
+    w = mf.Parameter(3.0)
+    outputs = [Tanh(x * w) + y, Less(x, y), w]
+    f, expected = (mf.function([y, x], outputs, engine=e) for e in (Taped(), REFERENCE))
+    assert f.explain(1.0, 2.0).startswith("7 scalars of float64")
+    for arguments in ((0.5, 0.25), (np.float64(-1.0), 2.0), (1, 2), (np.ones(3), np.arange(3.0))):
+        for found, wanted in zip(f(*arguments), expected(*arguments), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-14)
+            assert found.dtype == wanted.dtype
+    results = {}
+    arguments = [(0.01 * i, 0.5) for i in range(200)]
+
+    def call(name):
+        results[name] = [f(*a) for a in arguments]
+
+    threads = [threading.Thread(target=call, args=(name,)) for name in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[0] == results[1] == [f(*a) for a in arguments]

@@ -12,7 +12,6 @@ from mfcore.feeding import Feeding
 from mfcore.function import GraphFunction
 from mfcore.reference import ReferenceProgram
 from mfjit.errors import CannotLower
-from mfjit.training import lower_outputs
 
 if TYPE_CHECKING:
     from mfjit.program import Bound, CompiledProgram, Executable
@@ -102,11 +101,9 @@ class CompiledFunction(GraphFunction):
         program: CompiledProgram = self.program
         if found is None and not program.reason:
             try:
-                lowered, flat = lower_outputs(program.graph, kinds, program.graph.outputs)
-                engine = program.engine
-                if len(self._signatures) >= engine.most_signatures:
-                    engine = engine.for_few
-                found = _Signature(engine.executable(lowered), flat.gathered(self._values))
+                few = len(self._signatures) >= program.engine.most_signatures
+                executable, flat = program.inference(kinds, few)
+                found = _Signature(executable, flat.gathered(self._values))
             except CannotLower as error:
                 self._on_reference(inputs)  # raises where the fault is the user's
                 program.give_up(error)

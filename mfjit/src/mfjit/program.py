@@ -21,8 +21,15 @@ from mfcore.reference import ReferenceProgram
 from mfjit.errors import CannotLower
 from mfjit.ir import Lowered
 from mfjit.lowering import Kind
+from mfjit.parameters import FlatParameters
 from mfjit.recomputing import nodes_to_keep
-from mfjit.training import TrainingProgram, lower_gradients, lower_run, lower_training
+from mfjit.training import (
+    TrainingProgram,
+    lower_gradients,
+    lower_outputs,
+    lower_run,
+    lower_training,
+)
 
 if TYPE_CHECKING:
     from mfcore.plugins import Observers
@@ -274,6 +281,14 @@ class CompiledProgram(Program):
         from mfjit.function import CompiledFunction
 
         return CompiledFunction(self, places, count, values, single)
+
+    def inference(
+        self, kinds: Sequence[Kind], few: bool = False
+    ) -> tuple[Executable, FlatParameters]:
+        """Return what computes the outputs from such inputs, and where the parameters go."""
+        lowered, flat = lower_outputs(self.graph, kinds, self.graph.outputs)
+        engine = self.engine.for_few if few else self.engine
+        return engine.executable(lowered), flat
 
     def training(
         self, kinds: Sequence[Kind], cost: Node, optimizer: Any, few: bool = False

@@ -18,10 +18,11 @@ from mfcore.node import Constant
 from mfcore.optimizer import Updates
 from mfjit.errors import CannotLower
 from mfjit.lowering import Kind
+from mfjit.parameters import FlatParameters
 from mfjit.program import CompiledProgram, CompilingEngine, Executable, RunMemory
 from mfjit.scalar_tape import ScalarTape
 from mfjit.tape_reading import Dtype, scalar_dtype
-from mfjit.tape_training import TapeTrainer, lower_tape_training
+from mfjit.tape_training import InferenceExecutable, TapeTrainer, lower_tape_training
 from mfjit.training import TrainingProgram
 
 if TYPE_CHECKING:
@@ -219,8 +220,8 @@ class TapeProgram(CompiledProgram):
 
     # Training and inference
 
-    def training_tape(self, kinds: Iterable[Kind]) -> ScalarTape | None:
-        """Return the tape for inputs of these shapes and dtypes beside the parameters."""
+    def full_tape_for(self, kinds: Iterable[Kind]) -> ScalarTape | None:
+        """Return the tape for inputs of these shapes and dtypes, beside the parameters."""
         return self.tape_for([*kinds, *self._own])
 
     def trainer(
@@ -236,10 +237,19 @@ class TapeProgram(CompiledProgram):
     def training(
         self, kinds: Sequence[Kind], cost: Node, optimizer: Any, few: bool = False
     ) -> tuple[TrainingProgram, Executable]:
-        tape = self.training_tape(kinds)
+        tape = self.full_tape_for(kinds)
         if tape is None:
             return super().training(kinds, cost, optimizer, few)
         return lower_tape_training(tape, cost, optimizer)
+
+    def inference(
+        self, kinds: Sequence[Kind], few: bool = False
+    ) -> tuple[Executable, FlatParameters]:
+        tape = self.full_tape_for(kinds)
+        if tape is None:  # single integers are not worth compiling so many nodes for
+            return super().inference(kinds, few or not any(shape for shape, _ in kinds))
+        flat = FlatParameters(self.graph)
+        return InferenceExecutable(tape, flat, self.graph.outputs), flat
 
     def fail(
         self, inputs: Sequence[Array], values: Sequence[Array], rng: np.random.Generator, cost: Node

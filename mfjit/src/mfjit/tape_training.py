@@ -127,7 +127,7 @@ class TapeTrainer(CompiledTrainer):
     def _for(
         self, kinds: tuple[Kind, ...], few: bool = False
     ) -> tuple[TrainingProgram, Bound] | None:
-        if not any(shape for shape, _ in kinds) and self.program.training_tape(kinds) is None:
+        if not any(shape for shape, _ in kinds) and self.program.full_tape_for(kinds) is None:
             return None
         return super()._for(kinds, few)
 
