@@ -371,6 +371,51 @@ def test_large_loops_on_all_threads_agree_and_repeat():
         np.testing.assert_array_equal(a, c)
 
 
+@pytest.mark.parametrize(("rows", "parallel_flops"), [(701, 0), (1030, 1 << 40)])
+def test_many_rows_go_through_several_steps_block_by_block(rows, parallel_flops, monkeypatch):
+    monkeypatch.setattr(numba_code, "PARALLEL_FLOPS", parallel_flops)
+    b = Builder()
+    e = b.elementwise
+    X, W1, b1 = (
+        b.input((rows, 6), np.float64),
+        b.input((6, 10), np.float64),
+        b.input((10,), np.float64),
+    )
+    W2, p = b.input((10, 40), np.float64), b.leaf("parameter", (40, 3), np.float64)
+    hidden = e("tanh", e("add", b.matmul(e("multiply", X, 2.0), W1), b1))
+    second = e("maximum", b.matmul(hidden, W2), 0.0)
+    out = b.matmul(b.slice(second, ((0, rows, 1), (0, 40, 1))), p)
+    top = b.reshape(b.reduce("max", out, (1,)), (rows, 1))
+    powers = e("exp", e("subtract", out, top))
+    shares = e("divide", powers, b.reshape(b.reduce("sum", powers, (1,)), (rows, 1)))
+    slope = b.matmul(b.transpose(second), shares)
+    lowered = b.finish(
+        [shares, b.reduce("sum", e("square", hidden), None), second],
+        [(p, e("subtract", p, e("multiply", slope, 1e-3)))],
+    )
+    executable = NumbaExecutable(lowered)
+    assert len(executable.code.storage.runs) == 2  # the sum over all rows ends one
+    assert executable.code.parallel == (parallel_flops == 0 and executable.code.threads > 1)
+    arrays = [numbers(v.shape, v.dtype, k) for k, v in enumerate(lowered.inputs)]
+    check(lowered, arrays, [numbers((40, 3))], rtol=1e-10)
+    first, second = (
+        executable.bind([numbers((40, 3))], []).step(arrays, [], None) for _ in range(2)
+    )
+    for a, c in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, c)
+
+
+def test_explained_programs_say_what_was_fused_and_what_it_costs():
+    executable = NumbaExecutable(training_program(7))
+    text = executable.explain()
+    assert "v" in text
+    assert "one loop, as all go through the same indices" in text
+    assert "as its part of a concatenation" in text
+    assert "over parameter0" in text
+    assert f"{executable.memory:,} bytes of buffers" in text
+    assert "loops run on one thread" in text
+
+
 def test_inputs_may_be_strided_or_read_only():
     b = Builder()
     x = b.input((4, 3), np.float64)
@@ -378,8 +423,8 @@ def test_inputs_may_be_strided_or_read_only():
     array = numbers((3, 4))
     fixed = numbers((4, 3))
     fixed.flags.writeable = False
-    for given in (array.T, fixed, np.repeat(fixed, 2, axis=0)[::2]):
-        np.testing.assert_array_equal(bound.step([given], [], None)[0], given + 1)
+    for x in (array.T, fixed, np.repeat(fixed, 2, axis=0)[::2]):
+        np.testing.assert_array_equal(bound.step([x], [], None)[0], x + 1)
 
 
 def test_two_bounds_in_two_threads_compute_what_they_compute_alone():

@@ -222,7 +222,7 @@ def _key(text: str, options: dict[str, Any]) -> str:
 @functools.cache
 def _environment() -> tuple[str, ...]:
     """Return what machine code depends on beside the program."""
-    import llvmlite
+    import llvmlite  # type: ignore[import-untyped, unused-ignore]
     import numba
     from llvmlite import binding
 

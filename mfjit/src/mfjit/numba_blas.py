@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,7 +31,7 @@ def provider() -> str | None:
 
 def prepare() -> None:
     """Make the addresses known to LLVM, before code that calls them is loaded."""
-    import llvmlite.binding as llvm
+    import llvmlite.binding as llvm  # type: ignore[import-untyped, unused-ignore]
 
     for dtype, address in _addresses().items():
         if address is None:
@@ -40,11 +41,10 @@ def prepare() -> None:
 
 @functools.cache
 def _addresses() -> dict[str, int | None]:
-    from numpy._core import _multiarray_umath
-
     try:
-        library: Any = ctypes.CDLL(_multiarray_umath.__file__)
-    except OSError:
+        module = importlib.import_module("numpy._core._multiarray_umath")
+        library: Any = ctypes.CDLL(str(module.__file__))
+    except (ImportError, OSError):
         return dict.fromkeys(SYMBOLS)
     return {
         dtype: _address(library, "dgemm" if dtype == "float64" else "sgemm") for dtype in SYMBOLS

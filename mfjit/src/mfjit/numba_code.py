@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import attrs
 
 from mfjit.fuse import Group, fuse
 from mfjit.ir import Lowered, Value
-from mfjit.layout import layouts
+from mfjit.layout import contiguous_strides, layouts
+from mfjit.memory import ALIGNMENT
 from mfjit.numba_blas import provider
+from mfjit.numba_explain import group_flops
 from mfjit.numba_kernels import write_kernel
+from mfjit.numba_leaves import write_copies_in, write_copies_out, write_inputs
 from mfjit.numba_loops import PARALLEL_ELEMENTS, write_loop
 from mfjit.numba_matmul import is_small, write_matmul
-from mfjit.numba_moves import result_of, write_copy, write_move
+from mfjit.numba_moves import write_copy, write_move
+from mfjit.numba_rows import PARALLEL_FLOPS, Run
 from mfjit.numba_source import Access, Source
 from mfjit.numba_storage import FAILING, SLOTS, Storage, store
 
@@ -37,6 +42,8 @@ class Code:
         Whether any does, or a kernel.
     blas : bool
         Whether products are left to BLAS.
+    blas_alone : bool
+        Whether some are large enough for its own threads.
     draws : bool
         Whether random numbers are drawn.
     has_loss : bool
@@ -50,6 +57,7 @@ class Code:
     threads: int
     parallel: bool
     blas: bool
+    blas_alone: bool
     draws: bool
     has_loss: bool
     notes: dict[Group, str]
@@ -93,7 +101,10 @@ class _Program:
         self.storage = store(lowered, fuse(lowered, places), places)
         products = [v for v in lowered.values if v.op == "matmul" and not is_small(v)]
         self.blas = bool(products)
-        work = sum(v.size * v.args[0].shape[-1] for v in products)
+        divided = {v for run in self.storage.runs for group in run.groups for v in group.values}
+        undivided = [v for v in products if v not in divided]
+        work = sum(v.size * v.args[0].shape[-1] for v in undivided)
+        self.blas_alone = bool(undivided)
         # BLAS has threads of its own, which go on spinning after a product.
         self.threads = 1 if work >= BLAS_BOUND else threads
         self.source = Source(self.storage, threads)
@@ -104,12 +115,12 @@ class _Program:
     def code(self) -> Code:
         source = self.source
         source.depth = 1
-        self._write_copies_in()
+        write_copies_in(source)
         source.line("status = 0")
         source.line("done = 0")
         with source.block("for t in range(steps):"):
             self._write_step()
-        self._write_copies_out()
+        write_copies_out(source)
         source.line("return -status if status else done")
         return Code(
             text="\n".join([*self._head(), *source.lines, ""]),
@@ -117,6 +128,7 @@ class _Program:
             threads=source.threads,
             parallel=source.parallel or bool(source.kernels),
             blas=self.blas,
+            blas_alone=self.blas_alone,
             draws=source.draws,
             has_loss=self.loss is not None,
             notes=self.notes,
@@ -130,15 +142,16 @@ class _Program:
             index = setting.attributes["index"]
             at = f"settings[t * {len(self.lowered.settings)} + {index}]"
             source.line(f"c{index} = np.{setting.dtype.name}({at})")
-        for leaf in self.lowered.inputs:
-            if leaf in self.storage.leaves:
-                self._write_small_input(leaf)
-            elif leaf in self.storage.gathered:
-                self._write_large_input(leaf)
+        write_inputs(source)
         groups = self.storage.groups
         last = max((i for i, group in enumerate(groups) if group.kind in FAILING), default=-1)
+        runs = {run.groups[0]: run for run in self.storage.runs}
+        inside = {group for run in self.storage.runs for group in run.groups}
         for index, group in enumerate(groups):
-            self._write_group(group)
+            if group in runs:
+                self._write_run(runs[group])
+            elif group not in inside:
+                self._write_group(group)
             if index == last:
                 with source.block("if status != 0:"):
                     source.line("break")
@@ -155,13 +168,51 @@ class _Program:
             with source.block(f"if stop != 0 and not abs({loss}) < np.inf:"):
                 source.line("break")
 
-    def _write_group(self, group: Group) -> None:
+    def _write_run(self, run: Run) -> None:
+        """Write a run: on each thread its share of blocks, each block through all steps."""
+        source, storage = self.source, self.storage
+        shared = self.threads > 1 and sum(map(group_flops, run.groups)) >= PARALLEL_FLOPS
+        threads = self.threads if shared else 1
+        block = run.block
+        blocks = -(-run.rows // block)
+        share = -(-blocks // threads)
+        room = 0
+        offsets = {}
+        for value in run.inner:
+            offsets[value] = room
+            room += -(-block * value.nbytes // run.rows // ALIGNMENT) * ALIGNMENT
+        start = storage.reserve(room * threads)
+        storage.blocks.update({value: start + at for value, at in offsets.items()})
+        thread, number, first, last = (source.name(kind) for kind in ("n", "b", "f", "l"))
+        at, depth = len(source.lines), source.depth
+        source.hoisted, source.run_depth, source.rows = [], depth, (first, last)
+        head = source.shared_among_threads(thread, threads) if shared else nullcontext()
+        with head:
+            if not shared:
+                source.line(f"{thread} = 0")
+            stop = f"min({thread} * {share} + {share}, {blocks})"
+            with source.block(f"for {number} in range({thread} * {share}, {stop}):"):
+                source.line(f"{first} = {number} * {block}")
+                source.line(f"{last} = min({first} + {block}, {run.rows})")
+                for value in run.inner:
+                    shift = source.shifts[value] = source.name("s")
+                    item, row = value.dtype.itemsize, value.size // run.rows
+                    source.line(f"{shift} = {thread} * {room // item} - {first} * {row}")
+                for group in run.groups:
+                    self._write_group(group, whole=False)
+                    where = f"{threads} threads" if shared else "one thread"
+                    self.notes[group] += f"; in blocks of {block} rows with its run, on {where}"
+        source.lines[at:at] = source.hoisted
+        source.hoisted = source.rows = None
+
+    def _write_group(self, group: Group, *, whole: bool = True) -> None:
         source = self.source
         value = group.values[0]
         operation = value.attributes["name"] if group.kind == "kernel" else group.kind
         source.line(f"# {operation} {value.origin}".rstrip())
         if group.kind == "loop":
-            shared = self.threads > 1 and math.prod(group.shape) >= PARALLEL_ELEMENTS
+            many = math.prod(group.shape) >= PARALLEL_ELEMENTS
+            shared = whole and self.threads > 1 and many
             self.notes[group] = _why_fused(group) + (", on all threads" if shared else "")
             write_loop(source, group, parallel=shared)
         elif group.kind == "matmul":
@@ -186,93 +237,17 @@ class _Program:
             base = self.storage.layouts[new].base
             access = source.access(new)
             if base in staged:
-                assert access is not None
-                origin = source.access(base)
-                assert origin is not None
-                moved = staged[base].start + access.start - origin.start
-                access = Access(staged[base].pointer, moved, access.strides)
-            target = source.access(leaf)
-            assert target is not None
+                layout = self.storage.layouts[new]
+                first = staged[base].start + layout.offset
+                access = Access(staged[base].pointer, first, layout.strides)
+            target = source.result(leaf, contiguous_strides(leaf.shape))
             with source.nest(leaf.shape) as names:
                 source.store(target, names, source.load(new, access, names))
 
     def _arena(self, value: Value, offset: int) -> Access:
-        strides = []
-        step = 1
-        for size in reversed(value.shape):
-            strides.append(step)
-            step *= size
         pointer = self.storage.arena_pointer(value.dtype)
-        return Access(pointer, offset // value.dtype.itemsize, tuple(reversed(strides)))
-
-    # Leaves
-
-    def _write_small_input(self, leaf: Value) -> None:
-        source = self.source
-        pointer, start = self.storage.locate(leaf)
-        given = f"g{leaf.attributes['index']}"
-        i, j, row = source.name("i"), source.name("j"), source.name("q")
-        if leaf.shape and leaf.size:
-            width = leaf.size // leaf.shape[0]
-            with source.block("if gather != 0:"):
-                with source.block(f"for {i} in range({leaf.shape[0]}):"):
-                    source.line(f"{row} = rows[t * {leaf.shape[0]} + {i}] * {width}")
-                    with source.block(f"for {j} in range({width}):"):
-                        source.line(
-                            f"{pointer}[{start} + {i} * {width} + {j}] = {given}[{row} + {j}]"
-                        )
-            head = "else:"
-        else:
-            head = "if gather == 0:"
-        i = source.name("i")
-        with source.block(head):
-            with source.block(f"for {i} in range({leaf.size}):"):
-                source.line(f"{pointer}[{start} + {i}] = {given}[{i}]")
-
-    def _write_large_input(self, leaf: Value) -> None:
-        """Point at the given array, or at rows of it that follow each other, or gather."""
-        source = self.source
-        index, count = leaf.attributes["index"], leaf.shape[0]
-        width = leaf.size // count
-        item = leaf.dtype.itemsize
-        pointer = self.storage.arena_pointer(leaf.dtype)
-        start = self.storage.gathered[leaf] // item
-        first, i, j, row = (source.name(kind) for kind in "fijq")
-        source.line(f"zx{index} = address(given{index})")
-        with source.block("if gather != 0:"):
-            source.line(f"{first} = rows[t * {count}]")
-            source.line(f"{row} = 0")
-            with source.block(f"for {i} in range({count}):"):
-                source.line(f"{row} += rows[t * {count} + {i}] != {first} + {i}")
-            with source.block(f"if {row} == 0:"):
-                source.line(f"zx{index} += {first} * {width * item}")
-            with source.block("else:"):
-                with source.block(f"for {i} in range({count}):"):
-                    source.line(f"{row} = rows[t * {count} + {i}] * {width}")
-                    with source.block(f"for {j} in range({width}):"):
-                        source.line(
-                            f"{pointer}[{start} + {i} * {width} + {j}] = g{index}[{row} + {j}]"
-                        )
-                source.line(f"zx{index} = table[{SLOTS.index('arena')}] + {start * item}")
-        source.line(f"x{index} = at_{leaf.dtype.name}(zx{index})")
-
-    def _write_copies_in(self) -> None:
-        for leaf in self.storage.external:
-            if leaf in self.storage.leaves:
-                pointer, start = self.storage.locate(leaf)
-                i = self.source.name("i")
-                with self.source.block(f"for {i} in range({leaf.size}):"):
-                    given = self.storage.pointer(leaf)
-                    self.source.line(f"{pointer}[{start} + {i}] = {given}[{i}]")
-
-    def _write_copies_out(self) -> None:
-        for leaf, _ in self.lowered.updates:
-            if leaf in self.storage.leaves:
-                pointer, start = self.storage.locate(leaf)
-                i = self.source.name("i")
-                with self.source.block(f"for {i} in range({leaf.size}):"):
-                    given = self.storage.pointer(leaf)
-                    self.source.line(f"{given}[{i}] = {pointer}[{start} + {i}]")
+        first = offset // value.dtype.itemsize
+        return Access(pointer, first, contiguous_strides(value.shape))
 
     # What stands before
 
@@ -326,8 +301,8 @@ class _Program:
             f"    {p.name} = at_{p.dtype.name}(table[{p.slot}])" for p in storage.pointers.values()
         ]
         lines += [
-            f"    g{v.attributes['index']} = at_{v.dtype.name}(address(given{v.attributes['index']}))"
-            for v in inputs
+            f"    g{index} = at_{v.dtype.name}(address(given{index}))"
+            for index, v in enumerate(inputs)
             if v in storage.leaves or v in storage.gathered
         ]
         return lines

@@ -200,7 +200,7 @@ def _choice(value: Value, args: list[str]) -> str:
     literal = value.args[1].attributes.get("value") if value.args[1].op == "literal" else None
     if value.op in ("fmax", "fmin"):
         return f"select(({x} {better} {y}) | ({x} != {x}), {y}, {x})"
-    if literal is not None and literal == literal:  # one comparison suffices: y is no NaN
+    if literal is not None and not math.isnan(literal):  # one comparison suffices
         return f"select({x} {better} {y}, {y}, {x})"
     return f"select(({x} {better} {y}) | ({y} != {y}), {y}, {x})"
 

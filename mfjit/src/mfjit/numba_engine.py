@@ -121,7 +121,7 @@ class NumbaBound:
         array = arrays[value.attributes["index"]]
         if not (array.flags.c_contiguous and array.flags.writeable and array.dtype == value.dtype):
             raise ValueError(f"{value.op} {value.attributes['index']} cannot be updated in place")
-        return array
+        return array  # type: ignore[no-any-return, unused-ignore]
 
     def _in_arena(self, value: Value, offset: int) -> Array:
         return np.ndarray(value.shape, value.dtype, self._arena, offset)
@@ -182,7 +182,7 @@ class NumbaBound:
     def _run_alone(self, *arguments: Any) -> int:
         """Run what shares threads: numba's can do one thing at a time, and BLAS must not spin."""
         with _threads_in_use:
-            if not self.executable.code.blas:
+            if not self.executable.code.blas_alone:
                 return int(self._run(*arguments))
             with _blas().limit(limits=1, user_api="blas"):
                 return int(self._run(*arguments))
@@ -290,6 +290,8 @@ def _threads() -> int:
 
 @functools.cache
 def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import (  # type: ignore[import-untyped, unused-ignore]
+        ThreadpoolController,
+    )
 
     return ThreadpoolController()

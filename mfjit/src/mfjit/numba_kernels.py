@@ -62,7 +62,7 @@ def _workspace(source: Source, value: Value) -> str:
     from mfjit import convolution
 
     stride, threads = value.attributes["stride"], source.threads
-    first, second = (arg.shape for arg in value.args)
+    second = value.args[1].shape
     if value.attributes["name"] == "conv2d":
         shape = convolution.conv2d_workspace(second, value.shape, stride, threads)
     elif value.attributes["name"] == "conv2d_input_gradient":

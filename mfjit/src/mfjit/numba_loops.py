@@ -16,6 +16,12 @@ from mfjit.numba_source import Access, Source
 BLOCK = 1 << 14
 """Elements that one running sum takes at most, to keep rounding errors small."""
 
+SHORT_ROW = 48
+"""Elements up to which a row is run through together with others."""
+
+FLATTENED = 96
+"""Elements that are worth running through together."""
+
 CHUNK = 1 << 15
 """Elements of a loop that one thread takes at a time."""
 
@@ -63,11 +69,9 @@ class _Nest:
         self.writes: dict[Value, Access] = {}
         self.reductions: list[_Reduction] = []
         for value in group.outputs:
-            pointer, start = source.storage.locate(value)
-            if value.op in REDUCTIONS:
-                self.writes[value] = Access(pointer, start, self._kept_strides(value))
-            else:
-                self.writes[value] = Access(pointer, start, contiguous_strides(group.shape))
+            by_index = contiguous_strides(group.shape)
+            strides = self._kept_strides(value) if value.op in REDUCTIONS else by_index
+            self.writes[value] = source.result(value, strides)
         self.members = members
 
     def _kept_strides(self, value: Value) -> tuple[int, ...]:
@@ -166,7 +170,62 @@ class _Nest:
             _Axis(size, name, f"range({size})", size)
             for size, name in ((size, self.source.name("i")) for size in sizes)
         ]
+        if source_rows := self.source.rows:
+            first, last = source_rows
+            inner = math.prod(shape[axis] for axis in runs[0][1:])
+            self.axes[0].range = f"range({first} * {inner}, {last} * {inner})"
+        self._flatten_short_rows()
         self._split_long_sums()
+
+    def _flatten_short_rows(self) -> None:
+        """Run through many short rows as one long one, beside copies of what each row reads.
+
+        Loops of few iterations do not fill vector registers.
+        """
+        if len(self.axes) != 2:
+            return
+        rows, width = (axis.size for axis in self.axes)
+        accesses = [a for a in [*self.reads.values(), *self.writes.values()] if a is not None]
+        repeated = {v: a for v, a in self.reads.items() if a is not None and a.strides == (0, 1)}
+        reduced = [r.reduced for r in self.reductions]
+        if (
+            not repeated
+            or width > SHORT_ROW
+            or rows * width < FLATTENED
+            or not all(a.strides in ((width, 1), (0, 1), (0, 0)) for a in accesses)
+            or not all(axes == {0, 1} for axes in reduced)
+        ):
+            return
+        source = self.source
+        tile = width * min(rows, -(-FLATTENED // width))
+        for value, access in repeated.items():
+            offset = source.storage.reserve(tile * value.dtype.itemsize) // value.dtype.itemsize
+            copies = Access(source.storage.arena_pointer(value.dtype), offset, (width, 1))
+            with source.before_the_run(), source.nest((tile // width, width)) as names:
+                source.store(copies, names, source.load(value, access, names))
+            self.reads[value] = attrs.evolve(copies, strides=(0, 1))
+        count = -(-rows * width // tile)
+        outer, inner = source.name("b"), source.name("i")
+        total, shift = str(rows * width), ""
+        if source.rows is not None:
+            first, last = source.rows
+            total, shift = f"({last} - {first}) * {width}", f"{first} * {width}"
+        whole = source.rows is None and rows * width % tile == 0
+        stop = str(tile) if whole else f"min({tile}, {total} - {outer} * {tile})"
+        blocks = str(count) if source.rows is None else f"({total} + {tile - 1}) // {tile}"
+        self.axes = [
+            _Axis(count, outer, f"range({blocks})", count),
+            _Axis(tile, inner, f"range({stop})", tile),
+        ]
+
+        def flattened(access: Access) -> Access:
+            if access.strides != (width, 1):
+                return access
+            shifts = " + ".join(part for part in (access.shift, shift) if part)
+            return attrs.evolve(access, strides=(tile, 1), shift=shifts)
+
+        self.reads = {v: a and flattened(a) for v, a in self.reads.items()}
+        self.writes = {v: flattened(a) for v, a in self.writes.items()}
 
     def _split_long_sums(self) -> None:
         last = len(self.axes) - 1

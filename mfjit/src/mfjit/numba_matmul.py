@@ -47,8 +47,7 @@ def is_small(value: Value) -> bool:
 def write_matmul(source: Source, group: Group) -> None:
     """Write a matrix product, for each index of the leading axes."""
     value = group.values[0]
-    pointer, start = source.storage.locate(value)
-    result = Access(pointer, start, source.storage.layouts[value].strides)
+    result = source.result(value, source.storage.layouts[value].strides)
     batch = value.shape[:-2]
     operands = []
     for arg in value.args:
@@ -91,18 +90,21 @@ def _write_blas(
 ) -> None:
     n, k = value.args[0].shape[-2:]
     m = value.shape[-1]
+    first, last = source.rows or ("0", str(n))
+    count = str(n) if source.rows is None else f"{last} - {first}"
     parts = []
     flips = []
     for operand in operands:
         flipped, stride = operand.blas() or (False, 0)
         assert operand.access is not None
-        start = operand.access.index([*names, "0", "0"])
+        row = first if operand is operands[0] else "0"
+        start = operand.access.index([*names, row, "0"])
         flips.append(str(int(flipped)))
-        parts.append(f"advance({operand.access.pointer}, {start}), {stride}")
-    start = result.index([*names, "0", "0"])
+        parts.append(f"advance({source.local(operand.access.pointer)}, {start}), {stride}")
+    start = result.index([*names, first, "0"])
     source.line(
-        f"gemm_of_{provider()}({', '.join(flips)}, {n}, {m}, {k}, {', '.join(parts)}, "
-        f"advance({result.pointer}, {start}), {m})"
+        f"gemm_of_{provider()}({', '.join(flips)}, {count}, {m}, {k}, {', '.join(parts)}, "
+        f"advance({source.local(result.pointer)}, {start}), {m})"
     )
 
 
@@ -114,11 +116,12 @@ def _write_loops(
     x, y = operands
     zero = source.literals.text(0, value.dtype)
     i, j, inner, total = (source.name(kind) for kind in ("i", "j", "q", "r"))
-    with source.block(f"for {i} in range({n}):"):
-        with source.block(f"for {j} in range({m}):"):
-            source.line(f"{total} = {zero}")
-            with source.block(f"for {inner} in range({k}):"):
-                left = source.load(x.value, x.access, [*names, i, inner])
-                right = source.load(y.value, y.access, [*names, inner, j])
-                source.line(f"{total} = add_in_any_order({total}, {left} * {right})")
-            source.store(result, [*names, i, j], total)
+    first, last = source.rows or ("0", str(n))
+    rows, columns = f"for {i} in range({first}, {last}):", f"for {j} in range({m}):"
+    with source.block(rows), source.block(columns):
+        source.line(f"{total} = {zero}")
+        with source.block(f"for {inner} in range({k}):"):
+            left = source.load(x.value, x.access, [*names, i, inner])
+            right = source.load(y.value, y.access, [*names, inner, j])
+            source.line(f"{total} = add_in_any_order({total}, {left} * {right})")
+        source.store(result, [*names, i, j], total)

@@ -205,7 +205,15 @@ def _argument(source: Source, value: Value) -> None:
         source.store(target, outer, at)
 
 
-def _element(source, x, access, kept, outer, axes, inner):
+def _element(
+    source: Source,
+    x: Value,
+    access: Access | None,
+    kept: list[int],
+    outer: list[str],
+    axes: tuple[int, ...],
+    inner: list[str] | None,
+) -> str:
     names = ["0"] * x.ndim
     for axis, name in zip(kept, outer):
         names[axis] = name

@@ -4,13 +4,15 @@ Generated code works on bare pointers into few blocks of memory: they type and c
 times faster than arrays do, and a call passes one table of addresses however many blocks.
 """
 
+# ruff: noqa: ARG001  numba hands each function the types, then the code, of all arguments
+
 from __future__ import annotations
 
 import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
 from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -21,7 +23,7 @@ from mfjit.numba_blas import SYMBOLS
 def _pointer_maker(pointed: Any) -> Any:
     pointer = types.CPointer(pointed)
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def at(_: Any, __: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -44,7 +46,7 @@ at_uint32 = _pointer_maker(types.uint32)
 at_uint64 = _pointer_maker(types.uint64)
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def address(_: Any, array: Any) -> Any:
     """Return the address of an array's first element."""
 
@@ -56,7 +58,7 @@ def address(_: Any, array: Any) -> Any:
 
 
 def _reassociated(operation: str) -> Any:
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def accumulate(_: Any, total: Any, x: Any) -> Any:
         """Combine a running total with one more element, in any order that is fastest."""
 
@@ -75,7 +77,7 @@ multiply_in_any_order = _reassociated("fmul")
 
 
 def _extreme(name: str) -> Any:
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def extreme(_: Any, x: Any, y: Any) -> Any:
         """Return the greater or lesser of two floats, NaN if either is."""
 
@@ -96,7 +98,7 @@ lesser_or_nan = _extreme("llvm.minimum")
 
 
 def _rounding(name: str) -> Any:
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def rounded(_: Any, x: Any) -> Any:
         """Round a float to a whole number."""
 
@@ -119,7 +121,7 @@ rint = _rounding("llvm.rint")
 
 
 def _product(write_call: Any) -> Any:
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def gemm(
         _: Any, transpose_x: Any, transpose_y: Any, n: Any, m: Any, k: Any,
         x: Any, x_stride: Any, y: Any, y_stride: Any, result: Any, result_stride: Any,
@@ -203,7 +205,7 @@ gemm_of_numpy = _product(_call_numpy)
 gemm_of_scipy = _product(_call_scipy)
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def select(_: Any, condition: Any, x: Any, y: Any) -> Any:
     """Return x or y, both computed: what loops over vectors can do, as they cannot branch."""
 
@@ -213,7 +215,7 @@ def select(_: Any, condition: Any, x: Any, y: Any) -> Any:
     return x(types.boolean, x, x), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def advance(_: Any, pointer: Any, count: Any) -> Any:
     """Return a pointer to the element that so many others come before."""
 
@@ -223,7 +225,7 @@ def advance(_: Any, pointer: Any, count: Any) -> Any:
     return pointer(pointer, types.int64), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def put(_: Any, pointer: Any, index: Any, x: Any) -> Any:
     """Write an element."""
 
@@ -235,16 +237,15 @@ def put(_: Any, pointer: Any, index: Any, x: Any) -> Any:
     return types.void(pointer, types.int64, x), generate
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy")  # type: ignore[untyped-decorator]
 def floor_divide(x: Any, y: Any) -> Any:
     """Divide floats and round down, as NumPy does: the quotient of an infinity is NaN."""
     if y == 0:
         return x / y
     rest = np.fmod(x, y)
     quotient = (x - rest) / y
-    if rest != 0:
-        if (y < 0) != (rest < 0):
-            quotient -= 1
+    if rest != 0 and (y < 0) != (rest < 0):
+        quotient -= 1
     if quotient == 0:
         return math.copysign(quotient, x / y)
     whole = floor(quotient)

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Access:
-    """Elements of memory by the indices of a loop nest: ``pointer[start + sum(i * stride)]``."""
+    """Elements of memory by the indices of a loop nest: ``pointer[start + sum(i * stride)]``.
+
+    ``shift`` is an expression that is added, known only when the program runs.
+    """
 
     pointer: str
     start: int
     strides: tuple[int, ...]
+    shift: str = ""
 
     def index(self, names: Sequence[str]) -> str:
         """Return the index at given loop variables."""
@@ -33,6 +37,8 @@ class Access:
         ]
         if self.start or not terms:
             terms.append(str(self.start))
+        if self.shift:
+            terms.append(self.shift)
         return " + ".join(terms)
 
 
@@ -50,6 +56,10 @@ class Source:
         self.parallel = False
         self.draws = False
         self._shared: dict[str, None] | None = None
+        self.shifts: dict[Value, str] = {}
+        self.rows: tuple[str, str] | None = None
+        self.hoisted: list[str] | None = None
+        self.run_depth = 0
         self._count = 0
 
     def line(self, text: str) -> None:
@@ -84,7 +94,13 @@ class Source:
             stride if size == wanted and size != 1 else 0
             for size, wanted, stride in zip(value.shape, shape[added:], layout.strides, strict=True)
         ]
-        return Access(pointer, start + layout.offset, (0,) * added + tuple(strides))
+        shift = self.shifts.get(layout.base, "")
+        return Access(pointer, start + layout.offset, (0,) * added + tuple(strides), shift)
+
+    def result(self, value: Value, strides: tuple[int, ...]) -> Access:
+        """Return where a result is written."""
+        pointer, start = self.storage.locate(value)
+        return Access(pointer, start, strides, self.shifts.get(value, ""))
 
     def scalar(self, value: Value) -> str:
         """Return the expression of a literal or a setting, or of a view of one."""
@@ -108,6 +124,18 @@ class Source:
         else:
             # numba would remove an assignment through a pointer that the loop does not return.
             self.line(f"put({pointer}, {index}, {text})")
+
+    @contextmanager
+    def before_the_run(self) -> Iterator[None]:
+        """Write what is the same for all blocks of a run, before it."""
+        if self.hoisted is None:
+            yield
+            return
+        lines, depth, shared = self.lines, self.depth, self._shared
+        self.lines, self.depth, self._shared = [], self.run_depth, None
+        yield
+        self.hoisted += self.lines
+        self.lines, self.depth, self._shared = lines, depth, shared
 
     def local(self, pointer: str) -> str:
         """Return the name of a pointer where the source is being written."""

@@ -18,6 +18,7 @@ from mfjit.ir import LEAVES, Lowered, Value
 from mfjit.layout import Layout
 from mfjit.memory import ALIGNMENT, Plan, plan
 from mfjit.numba_elementwise import SUPPORTED_DTYPES
+from mfjit.numba_rows import Run, find_runs
 
 SMALL_LEAF = 4096
 """Bytes up to which a leaf is copied into the arena."""
@@ -65,6 +66,10 @@ class Storage:
         Outputs in arrays of their own, each with an entry in the table.
     copied : dict of Value to int
         Byte offsets in the arena of outputs that are copied there at the end of a step.
+    runs : list of Run
+        Steps that are done together for a block of rows.
+    blocks : dict of Value to int
+        Byte offsets in the arena of results inside of runs, for the first thread's block.
     """
 
     lowered: Lowered
@@ -78,6 +83,8 @@ class Storage:
     gathered: dict[Value, int] = attrs.field(factory=dict)
     direct: list[Value] = attrs.field(factory=list)
     copied: dict[Value, int] = attrs.field(factory=dict)
+    runs: list[Run] = attrs.field(factory=list)
+    blocks: dict[Value, int] = attrs.field(factory=dict)
 
     def reserve(self, nbytes: int) -> int:
         """Return the offset of so many more bytes of the arena."""
@@ -98,6 +105,8 @@ class Storage:
 
     def locate(self, base: Value) -> tuple[str, int]:
         """Return the name of a pointer and the index of a base's first element from there."""
+        if base in self.blocks:
+            return self.arena_pointer(base.dtype), self.blocks[base] // base.dtype.itemsize
         place = self.plan.places.get(base)
         if place is not None:
             if place.leaf is None:
@@ -147,8 +156,14 @@ def store(lowered: Lowered, groups: list[Group], layouts: dict[Value, Layout]) -
         for base in dict.fromkeys(layouts[value].base for value in returned)
         if base in made and base.nbytes >= LARGE_OUTPUT
     ]
-    planned = plan(lowered, groups, layouts, apart=direct)
-    storage = Storage(lowered, groups, layouts, planned, arena=planned.size, direct=direct)
+    runs = find_runs(lowered, groups, layouts)
+    inner = [value for run in runs for value in run.inner]
+    # A block of rows is written while other rows of what the run reads are still needed.
+    pinned = {base for run in runs for base in run.operands}
+    planned = plan(lowered, groups, layouts, apart=[*direct, *inner], pinned=pinned - {*direct})
+    storage = Storage(
+        lowered, groups, layouts, planned, arena=planned.size, direct=direct, runs=runs
+    )
     _refuse_early_updates(storage)
     for value in _leaves(lowered):
         small = value.nbytes <= SMALL_LEAF
