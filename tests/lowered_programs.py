@@ -175,9 +175,7 @@ class Programs:
     def place(self):
         x = self.pick(lambda v: self.number(v) and v.ndim)
         shape = tuple(2 * size + 1 for size in x.shape)
-        slices = tuple(
-            self.random.choice([(1, size + 1, 1), (0, 2 * size, 2)]) for size in x.shape
-        )
+        slices = tuple(self.random.choice([(1, size + 1, 1), (0, 2 * size, 2)]) for size in x.shape)
         return self.builder.place(x, slices, shape)
 
     def indices(self, count, size):
@@ -211,13 +209,15 @@ class Programs:
         for kind in ("parameter", "state"):
             for leaf in self.builder.leaves[kind]:
                 same = self.pick(
-                    lambda v: v.shape == leaf.shape and v.dtype == leaf.dtype and v is not leaf
+                    lambda v, leaf=leaf: (
+                        (v.shape, v.dtype) == (leaf.shape, leaf.dtype) and v is not leaf
+                    )
                 )
                 if same is not None and self.random.random() < 0.6:
                     updates.append((leaf, same))
                 elif self.random.random() < 0.7:
                     change = self.pick(
-                        lambda v: self.number(v) and fits_into(v.shape, leaf.shape)
+                        lambda v, leaf=leaf: self.number(v) and fits_into(v.shape, leaf.shape)
                     )
                     moved = self.builder.elementwise("subtract", leaf, change)
                     updates.append((leaf, self.clipped(moved)))

@@ -117,7 +117,9 @@ def test_extremes_of_nothing_but_infinities(both_sizes):
     b = Builder()
     x = b.elementwise("negative", b.elementwise("negative", b.input((2, 6), np.float64)))
     y = b.elementwise("absolute", x)
-    lowered = b.finish([b.reduce("max", x, (0,)), b.reduce("min", y, None), b.reduce("max", x, (1,))])
+    lowered = b.finish(
+        [b.reduce("max", x, (0,)), b.reduce("min", y, None), b.reduce("max", x, (1,))]
+    )
     given = np.full((2, 6), -np.inf)
     outputs, _, _ = run(lowered, [given])
     assert np.all(outputs[0] == -np.inf)
@@ -194,7 +196,9 @@ def test_functions_are_called_as_they_are():
 
     b = Builder()
     x, s = b.input((3,), np.float64), b.input((), np.float64)
-    whole = b.call([x, s], (), np.float64, function=both, arguments=((Slot(0), Slot(1)), {"shift": 1}))
+    whole = b.call(
+        [x, s], (), np.float64, function=both, arguments=((Slot(0), Slot(1)), {"shift": 1})
+    )
     parts = [
         ir.Value("item", (whole,), {"index": i}, shape, np.dtype(np.float64))
         for i, shape in enumerate([(3,), ()])
@@ -321,9 +325,10 @@ def test_inputs_may_be_strided_and_read_only(both_sizes):
     strided = [np.repeat(X, 2, axis=1)[:, ::2], np.asfortranarray(y)]
     for array in strided:
         array.flags.writeable = False
-    assert run(lowered, strided, [p], settings=[0.1])[0] == run(
-        lowered, [X, y], [p], settings=[0.1]
-    )[0]
+    assert (
+        run(lowered, strided, [p], settings=[0.1])[0]
+        == run(lowered, [X, y], [p], settings=[0.1])[0]
+    )
 
 
 def test_a_steady_step_allocates_nothing_large(both_sizes):
@@ -404,3 +409,86 @@ def test_a_parameter_that_does_not_fit_is_refused():
     executable = NumpyExecutable(network())
     with pytest.raises(ValueError, match="cannot be kept"):
         executable.bind([np.ones(3)], [])
+
+
+def test_explain_names_steps_buffers_and_costs(both_sizes):
+    executable = NumpyExecutable(network())
+    text = executable.explain()
+    assert "matmul(input0, parameter0.slice.reshape)" in text
+    assert "as its part of a concatenation" in text
+    assert "in parameter0" in text
+    assert "its parts are in place" in text
+    assert f"{executable.memory:,} bytes of buffers" in text
+    for index in range(len(executable.groups)):
+        assert f"\n{index:3}  v" in f"\n{text}"
+
+
+def test_matrix_products_count_two_operations_for_each_term():
+    b = Builder()
+    lowered = b.finish([b.matmul(b.input((3, 5), np.float64), b.input((5, 7), np.float64))])
+    assert f"{2 * 3 * 5 * 7:,} FLOPs" in NumpyExecutable(lowered).explain()
+
+
+def test_a_profile_has_a_line_for_each_step_and_changes_nothing(both_sizes):
+    executable = NumpyExecutable(network())
+    p = np.random.default_rng(1).normal(size=executable.given.parameters[0].shape)
+    before = p.copy()
+    bound = executable.bind([p], [])
+    table = bound.profile(batch(), [0.1], None, runs=3)
+    assert p.tolist() == before.tolist()
+    assert len(table.splitlines()) == len(executable.groups) + 2
+    assert "matmul" in table
+
+
+def test_memory_counts_every_buffer(both_sizes):
+    lowered = network(40, 30, 20)
+    executable = NumpyExecutable(lowered)
+    needed = lowered.parameters[0].nbytes  # the gradient
+    assert executable.memory >= needed + 40 * 20 * 8
+    tracemalloc.start()
+    try:
+        bound = executable.bind([np.ones(lowered.parameters[0].shape)], [])
+        bound.step(batch(40, 30), [0.1], None)
+        held = sum(trace.size for trace in tracemalloc.take_snapshot().traces if trace.size > 500)
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * executable.memory + 50_000
+
+
+def test_classes_are_picked_from_rows(both_sizes):
+    b = Builder()
+    logits, classes = b.input((4, 3), np.float64), b.input((4,), np.int64)
+    total = b.reshape(b.reduce("sum", logits, (1,)), (4, 1))
+    shifted = b.elementwise("subtract", logits, total)
+    hot = b.one_hot(classes, 3, np.float64)
+    counted = b.elementwise("where", b.elementwise("equal", hot, 0.0), 0.0, shifted)
+    picked = b.reduce("sum", b.elementwise("multiply", hot, counted), (1,))
+    lowered = b.finish([picked])
+    executable = NumpyExecutable(lowered)
+    assert "pick" in executable.explain()
+    assert "one_hot" not in executable.explain()
+    given = [np.random.default_rng(0).normal(size=(4, 3)), np.array([2, 0, 1, 1])]
+    given[0][0, 0] = -np.inf  # not picked, but in the sum of its row
+    given[0][1, 2] = np.inf
+    with np.errstate(all="ignore"):
+        (out,), _, _ = run(lowered, given)
+        expected = interpret(lowered, given)[0][0]
+    np.testing.assert_allclose(out, expected)
+    with pytest.raises(ValueError, match="whole numbers"):
+        executable.bind([], []).step([given[0], np.array([0, 1, 2, 3])], [], None)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_single_numbers(dtype):
+    b = Builder()
+    t, rate = b.leaf("state", (), np.float64), b.leaf("setting", (), dtype)
+    following = b.elementwise("add", t, 1.0)
+    left = b.elementwise("subtract", 1.0, b.elementwise("power", 0.9, following))
+    change = b.elementwise("divide", rate, b.cast(left, dtype))
+    square = b.elementwise("square", b.elementwise("negative", change))
+    lowered = b.finish([b.elementwise("multiply", square, change)], [(t, following)])
+    (out,), _, (after,) = run(lowered, states=[np.array(3.0)], settings=[0.25])
+    expected = interpret(lowered, states=[np.array(3.0)], settings=[np.array(0.25, dtype)])
+    assert out.dtype == dtype
+    np.testing.assert_allclose(out, expected[0][0], rtol=1e-6 if dtype == np.float32 else 1e-15)
+    assert after == 4

@@ -30,6 +30,13 @@ REDUCERS: dict[str, np.ufunc] = {
 DOTTED_ELEMENTS = 1 << 12
 """Up to this many elements are summed as a product with ones, which costs one short call."""
 
+_SHORT_ROW = 32
+"""Rows up to this length are reduced side by side, after a transposition: NumPy takes them one
+by one."""
+
+_TRANSPOSED_ELEMENTS = 1 << 16
+"""The most elements that are transposed for that."""
+
 _BY_KEYWORD = frozenset({"maximum", "minimum"})
 """Ufuncs that deprecate a third argument by position."""
 
@@ -198,6 +205,12 @@ class Emitter:
                 matrix = x.reshaped((x.size // columns, columns))
                 return [Call(Method("dot"), (matrix, self._ones(columns, x), out.flat()))]
         reducer = REDUCERS[value.op]
+        columns = math.prod([x.shape[axis] for axis in axes])
+        last = tuple(range(len(x.shape) - len(axes), len(x.shape)))
+        if axes == last and x.contiguous and columns <= _SHORT_ROW < x.size <= _TRANSPOSED_ELEMENTS:
+            across = x.reshaped((x.size // columns, columns)).transposed((1, 0))
+            turned = self.scratch(across.shape, across.dtype)
+            return [assign(turned, across), Call(reducer.reduce, (turned, 0, None, out.flat()))]
         axis = axes[0] if len(axes) == 1 else axes
         if x.contiguous and len(axes) == len(x.shape):
             x, axis = x.flat(), 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import isfinite
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -274,7 +275,7 @@ class NumpyBound:
 
     # Running
 
-    def step(self, inputs: list[Array], settings: list[float], rng: Any) -> list[Any]:
+    def step(self, inputs: list[Array], settings: Sequence[float], rng: Any) -> list[Any]:
         """Run once; parameters and states are updated in place.
 
         Parameters
@@ -324,6 +325,40 @@ class NumpyBound:
         if leaf not in self._gathered:
             self._gathered[leaf] = np.empty(leaf.shape, leaf.dtype)
         return self._gathered[leaf]
+
+    def profile(
+        self,
+        inputs: list[Array],
+        settings: Sequence[float] = (),
+        rng: Any = None,
+        runs: int = 100,
+    ) -> str:
+        """Return a table of the seconds that each step of the program takes.
+
+        Parameters and states are afterwards as they were before.
+
+        Parameters
+        ----------
+        inputs, settings, rng
+            As for ``step``.
+        runs : int, optional
+            How often the program is run; the table has the medians.
+        """
+        from mfjit.numpy_explain import profile_table
+
+        before = [leaf.copy() for leaf in self._leaves]
+        ends = [*self._starts[1:], len(self._calls)]
+        seconds = np.zeros((runs, len(ends)))
+        for run in range(runs):
+            self.step(inputs, settings, rng)  # takes the inputs, and fills the caches
+            for i, (start, end) in enumerate(zip(self._starts, ends, strict=True)):
+                began = perf_counter()
+                for function, args in self._calls[start:end]:
+                    function(*args)
+                seconds[run, i] = perf_counter() - began
+            for leaf, kept in zip(self._leaves, before, strict=True):
+                leaf[...] = kept
+        return profile_table(self.executable, np.median(seconds, axis=0))
 
     def _gathers(self, arrays: list[Array]) -> list[tuple[Any, Array]]:
         """Return how batches of the inputs are taken, and into what."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mfjit.fuse import Group
 from mfjit.ir import LEAVES, REDUCTIONS, VIEWS, Value
 from mfjit.numpy_calls import Call, Method
+from mfjit.operands import Array
 from mfjit.tiling import TiledLoop
 
 if TYPE_CHECKING:
@@ -32,6 +35,22 @@ def explain(executable: NumpyExecutable) -> str:
         f"{executable.memory:,} bytes of buffers, {executable.plan.size:,} of them shared by "
         f"liveness (at most {executable.plan.live:,} live at once)"
     )
+    return "\n".join(lines)
+
+
+def profile_table(executable: NumpyExecutable, seconds: Array) -> str:
+    """Return the seconds of each step as a table, the longest first."""
+    names = _names(executable)
+    total = float(seconds.sum()) or 1.0
+    lines = ["      us      %  GFLOP/s     GB/s  step"]
+    for index in np.argsort(-seconds, kind="stable"):
+        group, taken = executable.groups[index], max(float(seconds[index]), 1e-9)
+        flops, moved = group_flops(group), group_bytes(executable, group)
+        lines.append(
+            f"{taken * 1e6:8.2f} {taken / total:6.1%} {flops / taken / 1e9:8.2f} "
+            f"{moved / taken / 1e9:8.2f}  {index}: {title(group, names)}"
+        )
+    lines.append(f"{seconds.sum() * 1e6:8.2f} in all")
     return "\n".join(lines)
 
 
