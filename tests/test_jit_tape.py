@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mfcore as mf
-from mfcore.errors import NotDifferentiableError, ObservedEngineWarning
+from mfcore.errors import EngineError, NotDifferentiableError, ObservedEngineWarning
 from mfjit.engines import NumbaEngine
 from mfjit.tape import program_for
 from mfops_basic import (
@@ -67,7 +67,9 @@ class Taped(NumbaEngine):
 
 
 def is_taped(graph):
-    return program_for(mf.Graph(graph) if isinstance(graph, mf.Node) else graph, Taped()) is not None
+    return (
+        program_for(mf.Graph(graph) if isinstance(graph, mf.Node) else graph, Taped()) is not None
+    )
 
 
 @mf.operation
@@ -459,7 +461,7 @@ def test_constants_and_what_is_made_of_nothing_else():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_other_graphs_are_declined(build, reason):  # noqa: ARG001 - the reason is for people
+def test_other_graphs_are_declined(build, reason):
     assert not is_taped(build(mf.Input("x")))
 
 
@@ -503,3 +505,20 @@ def test_a_function_of_scalars_runs_from_a_tape_in_any_number_of_threads():
     for thread in threads:
         thread.join()
     assert results[0] == results[1] == [f(*a) for a in arguments]
+
+
+def test_a_program_from_a_tape_tells_what_it_does_and_needs_before_it_runs():
+    x, w = mf.Input("x"), mf.Parameter(3.0)
+    session = mf.Session(Square(x * w), engine=Taped())
+    step = session.compile({x: ()}, Adam(0.1))
+    assert "a training step with Adam on the engine 'taped'" in step.explain()
+    assert "1 times square; backward multiply, multiply" in step.explain()
+    use = step.memory()
+    assert (use.inputs, use.parameters, use.states) == (8, 8, 16)
+    # Values and gradients of four nodes, and what is between, are 8 bytes each.
+    assert use.buffers > 2 * 4 * 8
+    run = session.compile({x: ()})
+    assert "a run on the engine 'taped'" in run.explain()
+    assert run.memory().buffers < use.buffers
+    with pytest.raises(EngineError, match="no steps to time"):
+        run.profile([1.0])

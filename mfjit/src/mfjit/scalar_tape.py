@@ -94,6 +94,12 @@ class ScalarTape:
         numbers[sweep.start] = seed
         self._run(address, *sweep.tape.arguments)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tapes so far."""
+        tapes = [self.layout.forward, *[sweep.tape for sweep in self._sweeps.values()]]
+        return sum(tape.nbytes for tape in tapes)
+
     def is_truth(self, position: int) -> bool:
         """Whether a node's value is a truth value."""
         template = self.scalars.template[position]

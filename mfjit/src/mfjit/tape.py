@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfcore import Array, Graph, Node
-from mfcore.engine import EngineName, Memory, Trainer
+from mfcore.engine import Compiled, EngineName, Memory, Trainer
 from mfcore.node import Constant
 from mfcore.optimizer import Updates
 from mfjit.errors import CannotLower
@@ -22,7 +22,12 @@ from mfjit.parameters import FlatParameters
 from mfjit.program import CompiledProgram, CompilingEngine, Executable, RunMemory
 from mfjit.scalar_tape import ScalarTape
 from mfjit.tape_reading import Dtype, scalar_dtype
-from mfjit.tape_training import InferenceExecutable, TapeTrainer, lower_tape_training
+from mfjit.tape_training import (
+    CompiledTape,
+    InferenceExecutable,
+    TapeTrainer,
+    lower_tape_training,
+)
 from mfjit.training import TrainingProgram
 
 if TYPE_CHECKING:
@@ -241,6 +246,13 @@ class TapeProgram(CompiledProgram):
         if tape is None:
             return super().training(kinds, cost, optimizer, few)
         return lower_tape_training(tape, cost, optimizer)
+
+    def compiled(self, inputs: list[Array], optimizer: Any, cost: int) -> Compiled:
+        tape = self.full_tape_for([(array.shape, array.dtype) for array in inputs])
+        if tape is None:
+            return super().compiled(inputs, optimizer, cost)
+        node = None if optimizer is None else self.graph.nodes[cost]
+        return CompiledTape(self, tape, optimizer, node)
 
     def inference(
         self, kinds: Sequence[Kind], few: bool = False

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfcore import Array, Node
+from mfcore.engine import Compiled, MemoryUse
+from mfcore.errors import EngineError
 from mfjit.lowering import Kind
 from mfjit.numpy_engine import NumpyExecutable
 from mfjit.parameters import FlatParameters
-from mfjit.program import Bound, Executable
+from mfjit.program import Bound
 from mfjit.trainer import CompiledTrainer
 from mfjit.training import TrainingProgram, lower_update
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 def lower_tape_training(
     tape: ScalarTape, cost: Node, optimizer: Any
-) -> tuple[TrainingProgram, Executable]:
+) -> tuple[TrainingProgram, TapeExecutable]:
     """Return a training step from a tape.
 
     Parameters
@@ -117,6 +119,52 @@ class InferenceExecutable:
     def explain(self) -> str:
         """Return what is done as readable text."""
         return self.tape.text()
+
+
+class CompiledTape(Compiled):
+    """What can be known of a run, or of a training step, from a tape."""
+
+    def __init__(
+        self, program: TapeProgram, tape: ScalarTape, optimizer: Any, cost: Node | None
+    ) -> None:
+        graph, item = program.graph, tape.dtype.itemsize
+        self._engine = program.engine.name
+        self._states = 0
+        self._executable: TapeExecutable | InferenceExecutable
+        if cost is None:
+            self._what = "a run"
+            self._executable = InferenceExecutable(tape, FlatParameters(graph), graph.outputs)
+        else:
+            self._what = f"a training step with {type(optimizer).__name__}"
+            training, self._executable = lower_tape_training(tape, cost, optimizer)
+            self._states = sum(state.nbytes for state in training.lowered.states)
+        self._inputs = len(graph.inputs) * item
+        self._parameters = len(graph.parameters) * item
+
+    def explain(self) -> str:
+        """Return what is done as readable text."""
+        return f"{self._what} on the engine {self._engine!r}\n\n{self._executable.explain()}"
+
+    def memory(self) -> MemoryUse:
+        """Return how much memory a run needs, the tape included."""
+        return MemoryUse(
+            inputs=self._inputs,
+            parameters=self._parameters,
+            states=self._states,
+            buffers=self._executable.memory + self._executable.tape.nbytes,
+        )
+
+    def profile(self, feeds: list[Array], steps: int = 100) -> str:  # noqa: ARG002
+        """Refuse: there are no steps to tell apart.
+
+        Raises
+        ------
+        EngineError
+            Always.
+        """
+        raise EngineError(
+            f"the engine {self._engine!r} runs scalars from a tape, which has no steps to time"
+        )
 
 
 class TapeTrainer(CompiledTrainer):
