@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -99,10 +100,8 @@ class NumbaBound:
                 self._in_arena(value, offset)[...] = value.attributes["value"]
         self._table[_ARENA] = self._arena.ctypes.data
         self._lent = [(storage.slot(value), Pool(value.nbytes)) for value in storage.direct]
-        self._outputs = [self._view(value) for value in lowered.outputs]
-        self._scalars = all(
-            isinstance(view, np.ndarray) and not view.shape for view in self._outputs
-        )
+        self._call = self._run_alone if code.parallel else self._run
+        self._results = [self._result(value) for value in lowered.outputs]
         self._prepare_step()
 
     def _prepare_step(self) -> None:
@@ -126,14 +125,14 @@ class NumbaBound:
     def _in_arena(self, value: Value, offset: int) -> Array:
         return np.ndarray(value.shape, value.dtype, self._arena, offset)
 
-    def _view(self, value: Value) -> Any:
-        """Return where an output is read after a run: a view, or a function of fresh arrays."""
+    def _result(self, value: Value) -> Callable[[], Any]:
+        """Return the function that makes a fresh result of what a run has left behind."""
         storage = self.executable.code.storage
         layout = storage.layouts[value]
         base = layout.base
         item = value.dtype.itemsize
         if value in storage.copied:
-            return self._in_arena(value, storage.copied[value])
+            return _copying(self._in_arena(value, storage.copied[value]))
         place = storage.plan.places.get(base)
         start = layout.offset * item + (place.offset if place is not None else 0)
         strides = tuple(stride * item for stride in layout.strides)
@@ -146,8 +145,9 @@ class NumbaBound:
         elif leaf is not None:
             first = layout.offset + (place.offset if place is not None else 0) // item
             view = View(leaf, first, value.shape, layout.strides, value.dtype)
-            return storage.direct.index(leaf), view
-        return np.ndarray(value.shape, value.dtype, owner, start, strides)
+            pool = self._lent[storage.direct.index(leaf)][1]
+            return functools.partial(pool.lend, view)
+        return _copying(np.ndarray(value.shape, value.dtype, owner, start, strides))
 
     def step(self, inputs: list[Array], settings: list[float], rng: Any = None) -> list[Any]:
         """Run once; update parameters and states in place; return fresh outputs.
@@ -162,22 +162,13 @@ class NumbaBound:
         for slot, pool in self._lent:
             self._table[slot] = pool.free().ctypes.data
         arguments = (*inputs, self._table, rng) if self._draws else (*inputs, self._table)
-        run = self._run_alone if self.executable.code.parallel else self._run
         try:
-            done = run(*arguments)
+            done = self._call(*arguments)
         except TypeError:
-            done = run(*self._converted(inputs), *arguments[len(inputs) :])
+            done = self._call(*self._converted(inputs), *arguments[len(inputs) :])
         if done < 1:
             raise _failure(done)
-        if self._scalars:
-            return [view[()] for view in self._outputs]
-        return [self._read(view) for view in self._outputs]
-
-    def _read(self, view: Any) -> Any:
-        if isinstance(view, np.ndarray):
-            return view.copy()[()]
-        index, part = view
-        return self._lent[index][1].lend(part)
+        return [result() for result in self._results]
 
     def _run_alone(self, *arguments: Any) -> int:
         """Run what shares threads: numba's can do one thing at a time, and BLAS must not spin."""
@@ -237,7 +228,6 @@ class NumbaBound:
         table[_GATHER] = 1
         table[_STOP] = stop_when_not_finite
         arguments = (*arrays, table, rng) if self._draws else (*arrays, table)
-        run = self._run_alone if self.executable.code.parallel else self._run
         at_rows, at_settings, at_losses = (x.ctypes.data for x in (rows, settings, losses))
         done, chunk = 0, self.executable.steps_at_first
         try:
@@ -248,7 +238,7 @@ class NumbaBound:
                 table[_SETTINGS] = at_settings + done * settings.strides[0]
                 table[_LOSSES] = at_losses + done * 8
                 begin = time.perf_counter()
-                ran = run(*arguments)
+                ran = self._call(*arguments)
                 if ran < 1:
                     raise _failure(ran)
                 done += ran
@@ -261,6 +251,11 @@ class NumbaBound:
         finally:
             self._prepare_step()
         return losses[:done]
+
+
+def _copying(view: Array) -> Callable[[], Any]:
+    """Return what gives a copy of a view: a scalar where it has no axes."""
+    return view.copy if view.shape else functools.partial(view.__getitem__, ())
 
 
 def _failure(code: int) -> Exception:
