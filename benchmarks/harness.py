@@ -214,7 +214,6 @@ def report(
     bars: Sequence[Bar | Limit] = (),
     skipped: Sequence[Skipped] = (),
     notes: Mapping[str, str] | None = None,
-    compile_times: Mapping[str, Mapping[str, float | None]] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Print a table of medians, minima and ratios, hold it against the bars, and save it.
@@ -241,12 +240,6 @@ def report(
         verdict, sentence = judge(bar, medians, unit)
         verdicts.append({**attrs.asdict(bar), "measured": sentence, "verdict": verdict})
         print(f"  bar {verdict}: {sentence}")
-    for contender, seconds in (compile_times or {}).items():
-        again = seconds["again"]
-        print(
-            f"  compile time of {contender}: {seconds['first']:.2f} s"
-            + ("" if again is None else f", in the next process {again:.2f} s")
-        )
     save(
         name,
         {
@@ -261,7 +254,6 @@ def report(
             },
             "skipped": [attrs.asdict(skip) for skip in skipped],
             "bars": verdicts,
-            "compile_seconds": compile_times or {},
             **(more or {}),
         },
     )

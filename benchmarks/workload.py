@@ -22,6 +22,7 @@ from benchmarks.harness import (
     import_needs,
     interleave,
     report,
+    save,
     start_all,
 )
 
@@ -71,10 +72,12 @@ def run_workload(workload: Workload, *, quick: bool = False) -> bool:
         bars=workload.bars,
         skipped=skipped,
         notes={contender.name: contender.note for contender in workload.contenders},
-        compile_times={} if quick else compile_times(workload, list(runs)),
         more={"steps in a run": workload.steps, "rtol": workload.rtol},
     )
-    return not any(skip.reason.startswith("FAILED") for skip in skipped)
+    worked = not any(skip.reason.startswith("FAILED") for skip in skipped)
+    if not quick:
+        worked = report_compile_times(workload, list(runs)) and worked
+    return worked
 
 
 # Compile times
@@ -94,28 +97,43 @@ def cache_folders(folder: Path) -> dict[str, str]:
     }
 
 
-def compile_times(workload: Workload, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Measure, in fresh processes, what the first run costs beyond a later one.
+def report_compile_times(workload: Workload, names: Sequence[str]) -> bool:
+    """Print, and save, what the first run costs beyond a later one, in fresh processes.
 
     Imports are not counted. The second process finds what the first left in the disk caches.
     """
-    measured: dict[str, dict[str, float | None]] = {}
-    for contender in workload.contenders:
-        if not contender.compiles or contender.name not in names:
-            continue
+    contenders = [c.name for c in workload.contenders if c.compiles and c.name in names]
+    if not contenders:
+        return True
+    width = max(map(len, contenders))
+    print(
+        f"  {'compile time':{width}}  {'first':>10}  {'again':>10}   (s; again: the next process)"
+    )
+    measured: dict[str, dict[str, float] | str] = {}
+    for name in contenders:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            environment = {**os.environ, **cache_folders(Path(folder))}
-            command = [
-                sys.executable, "-m", "benchmarks", "--first-run", workload.name, contender.name
-            ]  # fmt: skip
-            seconds = []
-            for _ in range(2):
-                done = subprocess.run(
-                    command, env=environment, capture_output=True, text=True, check=True
-                )
-                seconds.append(float(done.stdout.split()[-1]))
-        measured[contender.name] = {"first": seconds[0], "again": seconds[1]}
-    return measured
+            try:
+                first, again = (first_run_apart(workload.name, name, folder) for _ in range(2))
+            except RuntimeError as error:
+                measured[name] = f"FAILED: {error}"
+                print(f"  {name:{width}}  FAILED: {error}")
+                continue
+        measured[name] = {"first": first, "again": again}
+        print(f"  {name:{width}}  {first:10.2f}  {again:10.2f}", flush=True)
+    save(f"{workload.name}-compile", {"seconds": measured})
+    return not any(isinstance(value, str) for value in measured.values())
+
+
+def first_run_apart(workload: str, contender: str, caches: str) -> float:
+    """Return ``first_run`` of a fresh process that keeps its disk caches in a folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--first-run", workload, contender],
+        env={**os.environ, **cache_folders(Path(caches))},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:300])
+    return float(done.stdout.split()[-1])
 
 
 def first_run(workload: Workload, name: str) -> float:

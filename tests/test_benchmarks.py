@@ -163,13 +163,11 @@ def test_the_report_prints_and_saves_what_was_measured(results, capsys):
         baseline="one",
         bars=[Bar("two", "one", 1.5)],
         skipped=[Skipped("three", "skipped: not here")],
-        compile_times={"two": {"first": 1.5, "again": 0.25}},
     )
     printed = capsys.readouterr().out
     assert verdicts == ["MISSED"]
     assert "bar MISSED: two at most 1.5 x one, measured 2.000" in printed
     assert "skipped: not here" in printed
-    assert "compile time of two: 1.50 s, in the next process 0.25 s" in printed
     saved = json.loads((results / "made-up.json").read_text())
     assert saved["measured"]["seconds"]["one"] == {"median": 2e-6, "minimum": 1e-6, "rounds": 3}
     assert saved["on"]["numpy"] == np.__version__
