@@ -15,6 +15,7 @@ from mfjit import ir, numpy_engine, numpy_rewrites, tiling
 from mfjit.builder import Builder
 from mfjit.functions import Slot
 from mfjit.numpy_engine import NumpyExecutable
+from mfjit.numpy_rewrites import for_numpy
 
 
 def as_if_large(patch):
@@ -492,3 +493,36 @@ def test_single_numbers(dtype):
     assert out.dtype == dtype
     np.testing.assert_allclose(out, expected[0][0], rtol=1e-6 if dtype == np.float32 else 1e-15)
     assert after == 4
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_the_rate_of_gradient_descent_is_part_of_what_the_gradient_starts_from(returned):
+    lowered = network()
+    if returned:  # then the gradient itself is needed
+        step = lowered.updates[0][1].args[1]
+        lowered = ir.Lowered(
+            lowered.inputs,
+            lowered.parameters,
+            lowered.states,
+            lowered.settings,
+            [*lowered.outputs, step.args[0]],
+            lowered.updates,
+        )
+    simpler = for_numpy(lowered)
+    assert (simpler.updates[0][1].args[1].op == "concatenate") is not returned
+    p = np.random.default_rng(1).normal(size=lowered.parameters[0].shape)
+    expected = interpret(lowered, batch(), [p], settings=[0.3])
+    found = interpret(simpler, batch(), [p], settings=[np.array(0.3)])
+    np.testing.assert_allclose(found[1][0], expected[1][0], rtol=1e-12)
+
+
+def test_a_penalty_on_the_parameters_is_not_scaled_away():
+    b = Builder()
+    x, p = b.input((3,), np.float64), b.leaf("parameter", (3,), np.float64)
+    start = b.elementwise("multiply", x, 2.0)
+    gradient = b.elementwise("add", start, p)
+    new = b.elementwise("subtract", p, b.elementwise("multiply", gradient, 0.5))
+    lowered = b.finish([], [(p, new)])
+    given = [np.array([1.0, 2.0, 3.0])], [np.array([4.0, 5.0, 6.0])]
+    (after,) = run(lowered, *given)[1]
+    assert after.tolist() == interpret(lowered, *given)[1][0].tolist() == [1.0, 0.5, 0.0]

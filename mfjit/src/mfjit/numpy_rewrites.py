@@ -10,6 +10,7 @@ import numpy as np
 from mfjit.fuse import Group
 from mfjit.ir import ELEMENTWISE, Lowered, Shape, Value
 from mfjit.layout import Layout
+from mfjit.numpy_scaling import scaled_gradients
 
 Rule: TypeAlias = Callable[[Value, tuple[Value, ...]], Value | None]
 
@@ -61,7 +62,7 @@ def _with_args(value: Value, args: tuple[Value, ...]) -> Value:
 
 def for_numpy(lowered: Lowered) -> Lowered:
     """Return the program that the numpy engine runs."""
-    lowered = rewritten(lowered, outer_products)
+    lowered = rewritten(scaled_gradients(lowered), outer_products)
     lowered = rewritten(lowered, Factors(lowered))
     return rewritten(lowered, Picks(lowered))
 
