@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from mfcore.run import Run
 
 
+FEW = 16
+"""Gradients up to which each is looked up by itself."""
+
+
 def program_for(graph: Graph, engine: CompilingEngine) -> TapeProgram | None:
     """Return a program that runs a graph of scalars from a tape; ``None`` for other graphs.
 
@@ -132,20 +136,21 @@ class TapeProgram(CompiledProgram):
 
     def forward(self, memory: Memory) -> None:
         assert isinstance(memory, TapeMemory)
-        leaves, kinds = self._given(memory)
-        tape = self.tape_for(kinds)
+        leaves = [memory[position] for position in self._leaves]
+        kinds = [(leaf.shape, leaf.dtype) for leaf in leaves[: len(self.graph.inputs)]]
+        tape = self.full_tape_for(kinds)
         self._elsewhere = ""
         if tape is not None:
             memory.tape = tape
-            memory.numbers = tape.numbers()
-            memory.numbers[tape.layout.slot[self._leaves]] = leaves
-            tape.forward(memory.numbers, memory.numbers.ctypes.data)
+            memory.numbers = numbers = tape.numbers()
+            numbers[: len(leaves)] = np.fromiter(leaves, tape.dtype, len(leaves))
+            tape.forward(numbers, numbers.ctypes.data)
             return
         memory.other = self._full(memory)
         if any(shape for shape, _ in kinds):
             super().forward(memory.other)
         else:
-            dtypes = ", ".join(sorted({str(dtype) for _, dtype in kinds}))
+            dtypes = ", ".join(sorted({str(dtype) for _, dtype in [*kinds, *self._own]}))
             self._elsewhere = f"the scalars given are not floats of one dtype, but {dtypes}"
             self._reference_forward(memory.other)
 
@@ -181,11 +186,16 @@ class TapeProgram(CompiledProgram):
         if memory.swept != swept:
             tape.backward(memory.numbers, memory.numbers.ctypes.data, sweep, seed)
             memory.swept = swept
-        positions = np.array(wanted, np.intp)
-        found = memory.numbers[tape.layout.gradient_slot(positions)]
-        there = sweep.reached[positions].tolist()
         result = TapeGradients()
         result.run = memory
+        if len(wanted) <= FEW:  # a look at each is quicker than arrays of them
+            slot, first = tape.layout.slot, tape.layout.count
+            found: Any = [memory.numbers[slot[position] + first] for position in wanted]
+            there = [sweep.reached[position] for position in wanted]
+        else:
+            positions = np.array(wanted, np.intp)
+            found = memory.numbers[tape.layout.gradient_slot(positions)]
+            there = sweep.reached[positions].tolist()
         result.found = {
             position: gradient if reached else None
             for position, gradient, reached in zip(wanted, found, there, strict=True)
