@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import harness, scalars
+from benchmarks import harness, scalars, table
 from benchmarks.boston import problem
 from benchmarks.boston_by_hand import by_hand
 from benchmarks.harness import Bar, Contender, Limit, Skipped, UnavailableError
@@ -171,6 +171,9 @@ def test_the_report_prints_and_saves_what_was_measured(results, capsys):
     saved = json.loads((results / "made-up.json").read_text())
     assert saved["measured"]["seconds"]["one"] == {"median": 2e-6, "minimum": 1e-6, "rounds": 3}
     assert saved["on"]["numpy"] == np.__version__
+    written = table.tables(results)
+    assert "| one | 2 us | 1 us |" in written
+    assert "- MISSED: two at most 1.5 x one, measured 2.000" in written
 
 
 def test_contenders_take_turns_until_their_share_is_used():
