@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from mfcore import hookimpl
 
@@ -11,5 +12,25 @@ from mfcore import hookimpl
 def mf_tracers() -> Iterable[type]:
     """All tracers of the pack."""
     from mftrace.console import ConsoleTracer
+    from mftrace.guard import GuardTracer
+    from mftrace.record import RecordTracer
 
-    return [ConsoleTracer]
+    return [ConsoleTracer, GuardTracer, RecordTracer]
+
+
+@hookimpl
+def mf_drawers() -> Iterable[type]:
+    """All drawers of the pack."""
+    from mftrace.draw.png import PngDrawer
+    from mftrace.draw.svg import SvgDrawer
+    from mftrace.draw.text import DotDrawer, MarkdownDrawer, MermaidDrawer
+
+    return [SvgDrawer, PngDrawer, MermaidDrawer, MarkdownDrawer, DotDrawer]
+
+
+@hookimpl
+def mf_commands() -> Iterable[Any]:
+    """The command ``replay``."""
+    from mftrace.commands import replay
+
+    return [replay]
