@@ -10,9 +10,9 @@ import numpy as np
 
 from mfcore.errors import NotTraceableError
 from mfjit.builder import Builder
-from mfjit.functions import axes_of
 from mfjit.indexing import place
 from mfjit.ir import Shape, Value
+from mfjit.rules import axes_of
 from mfops_basic.windows import Pair, output_size, padding_of
 
 
