@@ -334,7 +334,7 @@ def test_packs_lists_distribution_version_status_and_what_is_provided(miniflow):
         for line in lines
     )
     assert "1 engine: reference" in result.stdout
-    assert "tracer: console" in result.stdout
+    assert "tracers: console" in result.stdout
 
 
 def entry_point(name, value, requires=()):

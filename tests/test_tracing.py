@@ -244,9 +244,9 @@ def test_the_unobserved_loop_names_no_hook(pass_):
 def test_a_run_asks_once_per_pass_who_listens(monkeypatch):
     asked = []
 
-    def ask(kind):
+    def ask(kind, *about):
         asked.append(kind)
-        return observers(kind)
+        return observers(kind, *about)
 
     monkeypatch.setattr(session, "observers", ask)
     monkeypatch.setattr(run, "observers", ask)

@@ -116,6 +116,10 @@ class StopRun(MiniFlowError):
     """
 
 
+class FilterError(MiniFlowError, ValueError):
+    """A tracer was asked to listen to something that there is not."""
+
+
 # Looking up packs
 
 

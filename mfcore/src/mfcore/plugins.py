@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from mfcore.errors import DetachedTracerWarning, StopRun, type_name
 
 if TYPE_CHECKING:
     import pluggy
+
+    from mfcore.filters import Filter
 
 RUN_HOOKS: dict[str, tuple[str, ...]] = {
     "sort": ("mf_sort_start", "mf_sort_visit", "mf_sort_edge", "mf_sort_finish"),
@@ -26,6 +29,9 @@ RUN_HOOKS: dict[str, tuple[str, ...]] = {
 }
 """The run hooks by what they are about; an observer is asked for only where it listens."""
 
+STEP_HOOKS = frozenset((*RUN_HOOKS["run"], "mf_step_start", "mf_step_finish"))
+"""The run hooks that fire in a training step."""
+
 
 def new_plugin_manager() -> pluggy.PluginManager:
     """Return a pluggy manager that knows MiniFlow's hooks."""
@@ -39,38 +45,92 @@ def new_plugin_manager() -> pluggy.PluginManager:
 
 
 class Observer:
-    """One listening plugin, apart from all others, so that a fault of it stays with it."""
+    """One listening plugin, apart from all others, so that a fault of it stays with it.
 
-    def __init__(self, plugin: object, name: str) -> None:
+    A plugin may have a method ``wants_run(step)``, which is asked before each run whether the
+    plugin wants to hear of its nodes; ``step`` is the number of the training step that the
+    run is part of, or ``None``. Where nobody does, the run is not observed at all.
+    """
+
+    def __init__(self, plugin: object, name: str, heard: Filter | None = None) -> None:
         self.plugin = plugin
         self.name = name
         self.attached = True
+        self._heard = heard
+        self._wants_run = getattr(plugin, "wants_run", None)
         manager = new_plugin_manager()
         manager.register(plugin)
         manager.check_pending()
         self.hook = manager.hook
-        self.listens = {
-            hook
-            for hooks in RUN_HOOKS.values()
-            for hook in hooks
-            if getattr(manager.hook, hook).get_hookimpls()
-        }
+        self.listens: set[str] = set()
+        self._calls: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
+        for hook in (hook for hooks in RUN_HOOKS.values() for hook in hooks):
+            for implementation in getattr(manager.hook, hook).get_hookimpls():
+                self.listens.add(hook)
+                if not implementation.wrapper and not implementation.hookwrapper:
+                    # Of one plugin there is one: it needs no manager to be called.
+                    self._calls[hook] = implementation.function, tuple(implementation.argnames)
+
+    @property
+    def hears_steps(self) -> bool:
+        """Whether the plugin implements a hook that fires in training steps."""
+        return not self.listens.isdisjoint(STEP_HOOKS)
+
+    @property
+    def always(self) -> bool:
+        """Whether every step is heard."""
+        return self._heard is None and self._wants_run is None
+
+    def wants(self, kind: str, step: int | None) -> bool:
+        """Whether the plugin listens to a kind of events, in a training step or outside of one.
+
+        Of a training step or of epochs, ``"training"``, ``None`` stands for epochs.
+        """
+        if not self.attached or self.listens.isdisjoint(RUN_HOOKS[kind]):
+            return False
+        if self._heard is not None and not self._heard.wants(kind, step):
+            return False
+        if kind != "run" or self._wants_run is None:
+            return True
+        try:
+            return bool(self._wants_run(step))
+        except Exception as error:
+            self._detach("wants_run", error)
+            return False
 
     def fire(self, hook: str, arguments: dict[str, Any]) -> None:
         """Call one hook; detach the plugin if it raises."""
+        if self._heard is not None and not self._heard.passes(hook, arguments):
+            return
         try:
-            getattr(self.hook, hook)(**arguments)
+            if hook in self._calls:
+                function, names = self._calls[hook]
+                function(*[arguments[name] for name in names])
+            else:
+                getattr(self.hook, hook)(**arguments)
         except StopRun:
             raise
         except Exception as error:
-            self.attached = False
-            where = traceback.format_exception(error)
-            warnings.warn(
-                f"the tracer {self.name} raised {type_name(error)}: {error} in {hook} and was "
-                f"detached; the run goes on without it\n{''.join(where)}",
-                DetachedTracerWarning,
-                stacklevel=2,
-            )
+            self._detach(hook, error)
+
+    def close(self) -> None:
+        """Close the plugin, where it can be closed; a fault of it is a warning."""
+        close = getattr(self.plugin, "close", None)
+        if close is not None:
+            try:
+                close()
+            except Exception as error:
+                self._detach("close", error)
+
+    def _detach(self, where: str, error: Exception) -> None:
+        self.attached = False
+        trace = "".join(traceback.format_exception(error))
+        warnings.warn(
+            f"the tracer {self.name} raised {type_name(error)}: {error} in {where} and was "
+            f"detached; the run goes on without it\n{trace}",
+            DetachedTracerWarning,
+            stacklevel=3,
+        )
 
 
 class Observers(tuple[Observer, ...]):
@@ -86,6 +146,13 @@ class Observers(tuple[Observer, ...]):
 
 
 NOBODY = Observers()
+
+
+def close_all(observers: Iterable[Observer]) -> None:
+    """Close observers, each for itself."""
+    for observer in observers:
+        observer.close()
+
 
 active_observers: ContextVar[tuple[Observer, ...]] = ContextVar("active_observers", default=())
 """The observers of the ``tracing`` blocks around the present line, outermost first."""

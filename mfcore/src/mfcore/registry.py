@@ -31,7 +31,6 @@ from mfcore.errors import (
 )
 from mfcore.plugins import (
     NOBODY,
-    RUN_HOOKS,
     Observer,
     Observers,
     active_observers,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from mfcore.engine import Engine
     from mfcore.installed import EntryPoint
     from mfcore.node import Node
+    from mfcore.session import Session
 
 GROUP = "mfcore"
 """The entry-point group of packs."""
@@ -551,22 +551,53 @@ def using(registry: Registry) -> Iterator[Registry]:
         _used.reset(token)
 
 
-def nobody_listens() -> bool:
+def nobody_listens(session: Session) -> bool:
     """Whether there is no listener of any kind here and now: one question for all of them."""
     registry = _used.get() or _default
-    return not active_observers.get() and (registry is None or not registry.listening)
+    return (
+        not active_observers.get()
+        and not session.observers
+        and (registry is None or not registry.listening)
+    )
 
 
-def observers(kind: str) -> Observers:
+def observers(kind: str, step: int | None = None, session: Session | None = None) -> Observers:
     """Return who listens to ``kind`` (a key of ``RUN_HOOKS``) here and now.
 
     Engines ask once per run; an empty answer means that the run needs no hook at all.
+
+    Parameters
+    ----------
+    kind : str
+        A key of ``RUN_HOOKS``.
+    step : int, optional
+        The training step that it is about, or part of.
+    session : Session, optional
+        The session that it happens in, which may have listeners of its own.
     """
-    registry = _used.get() or _default
-    listening = active_observers.get()
-    if registry is not None and registry.listening:
-        listening = (*registry.listening.values(), *listening)
+    listening = _listening(session)
     if not listening:
         return NOBODY
-    hooks = RUN_HOOKS[kind]
-    return Observers(o for o in listening if o.attached and not o.listens.isdisjoint(hooks))
+    return Observers(o for o in listening if o.wants(kind, step))
+
+
+def unheard_steps(session: Session, count: int) -> int:
+    """Return how many of a session's next ``count`` steps nobody listens to, before one is."""
+    listening = [o for o in _listening(session) if o.attached and o.hears_steps]
+    if any(o.always for o in listening):
+        return 0
+    first = session.steps + 1
+    for step in range(first, first + count) if listening else ():
+        if any(o.wants("training", step) or o.wants("run", step) for o in listening):
+            return step - first
+    return count
+
+
+def _listening(session: Session | None) -> tuple[Observer, ...]:
+    registry = _used.get() or _default
+    listening = active_observers.get()
+    if session is not None and session.observers:
+        listening = (*session.observers, *listening)
+    if registry is not None and registry.listening:
+        listening = (*registry.listening.values(), *listening)
+    return listening

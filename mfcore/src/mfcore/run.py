@@ -116,7 +116,7 @@ class Run:
         session = self.session
         value = session.program.value(self.memory, place)
         seed = gradient_of_itself(session.graph, place, value, grad)
-        listening = observers("run")
+        listening = observers("run", session.running_step, session)
         if not listening:
             return session.program.backward(self.memory, place, wrt, seed)
         about = {"session": session, "run": self, "phase": "backward", "graph": session.graph}

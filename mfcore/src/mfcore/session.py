@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,11 +27,15 @@ from mfcore.errors import (
     UnknownNodeError,
 )
 from mfcore.feeding import Feeding, Feeds, checked_rows, example_of
-from mfcore.graph import Graph, _some
+from mfcore.graph import Graph, _some, replay_sort
 from mfcore.node import Array, Node, Parameter, as_array
 from mfcore.optimizer import Updates
-from mfcore.registry import nobody_listens, observers
+from mfcore.plugins import Observers, close_all
+from mfcore.registry import nobody_listens, observers, unheard_steps
 from mfcore.run import Run, gradient_of_itself, read_only
+
+if TYPE_CHECKING:
+    from mfcore.plugins import Observer
 
 
 class Session:
@@ -51,11 +56,22 @@ class Session:
         Trains with less memory: of the forward pass only the values of these nodes are kept
         for the backward pass, which computes the others again; ``True`` chooses the nodes.
         For engines that compile.
+    tracers : iterable of str or object, optional
+        Tracers that listen to this session: names, perhaps with options
+        (``"record:path=run.jsonl"``), or objects. Those given by name are closed by
+        ``close``, at the latest when the session is gone.
+
+    Attributes
+    ----------
+    steps : int
+        Training steps done so far.
+    running_step : int or None
+        The number of the training step that runs, if one does, from 1.
 
     Raises
     ------
     UnknownNameError
-        If no enabled pack provides the engine.
+        If no enabled pack provides the engine, or a tracer.
     EngineError
         If the engine cannot do what is asked of it.
 
@@ -76,14 +92,22 @@ class Session:
         engine: str | Engine | None = None,
         seed: int | np.random.Generator | None = None,
         checkpoint: bool | Iterable[Node] = False,
+        tracers: Iterable[str | object] = (),
     ) -> None:
+        self.observers: tuple[Observer, ...] = ()
+        self._finalizer: Any = None
+        if tracers:
+            self._let_listen(tracers)
         if not isinstance(graph, Graph):
             graph = Graph(graph) if isinstance(graph, Node) else Graph(*graph)
+            if own := Observers(o for o in self.observers if o.wants("sort", None)):
+                replay_sort(graph, own)
         self.graph = graph
         self.engine = engine if isinstance(engine, Engine) else find_engine(engine)
         self._asked_for_engine = engine is not None
         self.rng = np.random.default_rng(seed)
         self.steps = 0
+        self.running_step: int | None = None
         self.program: Program = self.engine.compile(graph)
         if checkpoint is not False:
             self.program.checkpoint(checkpoint)
@@ -180,7 +204,7 @@ class Session:
         """
         memory = self._memory({} if feeds is None else feeds, training)
         run = Run(self, memory)
-        if listening := observers("run"):
+        if listening := observers("run", self.running_step, self):
             about = {"session": self, "run": run, "phase": "forward", "graph": self.graph}
             self._say_who_is_observed()
             listening.fire("mf_run_start", **about)
@@ -225,24 +249,29 @@ class Session:
             and trainer.optimizer is optimizer
             and cost is None
             and self._cost == self._only_output
-            and nobody_listens()
+            and (nobody_listens(self) or unheard_steps(self, 1))
             and (inputs := self._feed_step.alike(feeds)) is not None
             and (again := trainer.again(inputs)) is not None
         ):
             self.steps += 1
             return again
-        listening = observers("training")
+        number = self.steps + 1
+        listening = observers("training", number, self)
         if listening:
-            listening.fire("mf_step_start", session=self, step=self.steps + 1)
+            listening.fire("mf_step_start", session=self, step=number)
         place = self.output_position(cost)
         loss = None
-        if self.program.trains and not observers("run"):
+        if self.program.trains and not observers("run", number, self):
             inputs = [None] * len(self.graph.inputs)
             self._feed_step(inputs, feeds)
             self._feed_step.remember(inputs)
             loss = self._trainer_for(optimizer, place).step(inputs)
         if loss is None:
-            loss = self._plain_step(feeds, optimizer, place)
+            self.running_step = number
+            try:
+                loss = self._plain_step(feeds, optimizer, place)
+            finally:
+                self.running_step = None
         self.steps += 1
         if listening:
             listening.fire("mf_step_finish", session=self, step=self.steps, loss=loss)
@@ -251,7 +280,7 @@ class Session:
     def _plain_step(self, feeds: Feeds, optimizer: Any, place: int) -> float:
         self._settle()
         program = self.program
-        if observers("run"):
+        if observers("run", self.running_step, self):
             memory = self.run(feeds, training=True).propagate(place, self._places, None)
         else:
             memory = self._memory(feeds, training=True)
@@ -312,19 +341,24 @@ class Session:
         self._feed_step.rows(arrays, data)
         rows = checked_rows(rows, min((len(array) for array in arrays), default=0))
         losses: list[float] = []
-        if self.program.trains and not observers("run") and not observers("training"):
-            trainer = self._trainer_for(optimizer, place, planned)
-            done = trainer.epoch(arrays, rows, stop_when_not_finite)
-            self.steps = self.steps + len(done)
-            if len(done) == len(rows) or (stop_when_not_finite and len(done)):
-                return done
-            losses = done.tolist()
         inputs = self.graph.inputs
-        for chosen in rows[len(losses) :]:
-            batch = [np.take(array, chosen, axis=0) for array in arrays]
-            feeds = dict(zip(inputs, batch, strict=True))
-            losses.append(self.step(feeds, optimizer, cost=cost))
-            if stop_when_not_finite and not np.isfinite(losses[-1]):
+        compiled = self.program.trains
+        while len(losses) < len(rows):
+            left = rows[len(losses) :]
+            unheard = unheard_steps(self, len(left)) if compiled else 0
+            if unheard:
+                trainer = self._trainer_for(optimizer, place, planned)
+                done = trainer.epoch(arrays, left[:unheard], stop_when_not_finite)
+                self.steps = self.steps + len(done)
+                if len(done) == len(rows) or (stop_when_not_finite and 0 < len(done) < unheard):
+                    return np.concatenate([losses, done]) if losses else done
+                losses += done.tolist()
+                compiled = len(done) == unheard
+            else:
+                batch = [np.take(array, left[0], axis=0) for array in arrays]
+                feeds = dict(zip(inputs, batch, strict=True))
+                losses.append(self.step(feeds, optimizer, cost=cost))
+            if stop_when_not_finite and losses and not np.isfinite(losses[-1]):
                 break
         return np.array(losses, dtype=np.float64)
 
@@ -383,6 +417,31 @@ class Session:
             self._updates = self._trainer.updates()
             self._values = [value.copy() for value in self._trainer.values]
             self._trainer = None
+
+    # Tracers
+
+    @property
+    def tracers(self) -> tuple[object, ...]:
+        """The tracers that listen to this session alone."""
+        return tuple(observer.plugin for observer in self.observers)
+
+    def close(self) -> None:
+        """Close the tracers that were given by name, and let none listen any more."""
+        self.observers = ()
+        if self._finalizer is not None:
+            self._finalizer()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _let_listen(self, tracers: Iterable[str | object]) -> None:
+        from mfcore.trace import observing_all
+
+        self.observers, made = observing_all(tracers)
+        self._finalizer = weakref.finalize(self, close_all, made)
 
     def _say_who_is_observed(self) -> None:
         if self._asked_for_engine and not self.program.observable:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mfcore import Graph, Node
 from mfcore.errors import NotTraceableError
+from mfcore.graph import topological
 from mfcore.optimizer import OptimizerSpec, OptimizerState, optimizer_spec
 from mfjit.builder import Builder
 from mfjit.errors import CannotLower
@@ -218,7 +219,7 @@ def _is_number(value: Any) -> bool:
 
 def _unreached(graph: Graph, cost: Node) -> frozenset[Node]:
     """Return the parameters that the cost does not depend on."""
-    needed = set(Graph(cost).parameters)
+    needed = set(topological((cost,)))  # a Graph would be announced to who listens to sorts
     return frozenset(node for node in graph.parameters if node not in needed)
 
 

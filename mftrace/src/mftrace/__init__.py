@@ -11,13 +11,35 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mftrace.console import ConsoleTracer as ConsoleTracer
-    from mftrace.console import TracerOptionError as TracerOptionError
+    from mftrace.errors import RecordingError as RecordingError
+    from mftrace.errors import TracerOptionError as TracerOptionError
     from mftrace.format import format_array as format_array
+    from mftrace.guard import GuardError as GuardError
+    from mftrace.guard import GuardTracer as GuardTracer
+    from mftrace.guard_report import GuardReport as GuardReport
+    from mftrace.reading import read as read
+    from mftrace.record import RecordTracer as RecordTracer
+    from mftrace.recording import Recording as Recording
+    from mftrace.replay_archive import ReplayError as ReplayError
+    from mftrace.replaying import replay as replay
+    from mftrace.summary import Summary as Summary
+    from mftrace.summary import summary_of as summary_of
 
 _MODULES = {
     "ConsoleTracer": "console",
-    "TracerOptionError": "console",
+    "GuardError": "guard",
+    "GuardReport": "guard_report",
+    "GuardTracer": "guard",
+    "RecordTracer": "record",
+    "Recording": "recording",
+    "RecordingError": "errors",
+    "ReplayError": "replay_archive",
+    "Summary": "summary",
+    "TracerOptionError": "errors",
     "format_array": "format",
+    "read": "reading",
+    "replay": "replaying",
+    "summary_of": "summary",
 }
 
 __all__ = [  # noqa: PLE0604 - the names are strings, from the table above

@@ -11,7 +11,9 @@ from pathlib import PurePath
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import mfcore as mf
-from mfcore.errors import MiniFlowError, type_name
+from mfcore.errors import type_name
+from mfcore.filters import is_one_of
+from mftrace.errors import TracerOptionError
 from mftrace.format import LIMIT, PRECISION, format_array
 
 PHASES = ("sort", "forward", "backward", "training")
@@ -33,10 +35,6 @@ class TextStream(Protocol):
         """Write some text."""
 
 
-class TracerOptionError(MiniFlowError, ValueError):
-    """A tracer was given an option that it cannot use."""
-
-
 class ConsoleTracer:
     """Prints the sort, the forward and backward passes and the training steps.
 
@@ -52,6 +50,8 @@ class ConsoleTracer:
         Which of ``"sort"``, ``"forward"``, ``"backward"`` and ``"training"`` to show.
     nodes : str or collection of str, optional
         Names of the nodes to show, or patterns such as ``"linear_*"``; by default all.
+    operations : str, class or collection of these, optional
+        Show nodes of these classes only: ``"Linear"``, ``"mfops_nn.Linear"``, or a pattern.
     steps : int or container of int, optional
         The training steps to show, by the numbers that are printed, from 1; a single
         number stands for the first so many. Runs outside of training steps are not shown
@@ -89,6 +89,7 @@ class ConsoleTracer:
         precision: int = PRECISION,
         phases: str | Collection[str] = PHASES,
         nodes: str | Collection[str] | None = None,
+        operations: str | type | Collection[str | type] | None = None,
         steps: int | Container[int] | None = None,
     ) -> None:
         if file is not None and not callable(getattr(file, "write", None)):
@@ -99,6 +100,7 @@ class ConsoleTracer:
         self._precision = _whole_number("precision", precision, at_least=1)
         self._phases = _valid_phases(phases)
         self._patterns = None if nodes is None else _valid_patterns(nodes)
+        self._operations = None if operations is None else _valid_operations(operations)
         self._steps = _valid_steps(steps)
         self._printer = _Printer(file)
         self._step: int | None = None  # the training step that runs, if one does
@@ -113,6 +115,12 @@ class ConsoleTracer:
         if self._saw_graphs and self._unmatched:
             patterns = ", ".join(repr(pattern) for pattern in sorted(self._unmatched))
             self._printer.block([(f"no node of the traced graphs is named {patterns}", FAINT)])
+
+    def wants_run(self, step: int | None) -> bool:
+        """Whether anything of a run is shown, of a training step or of none."""
+        if self._steps is not None and (step is None or step not in self._steps):
+            return False
+        return "forward" in self._phases or "backward" in self._phases
 
     # Sorting a graph
 
@@ -283,6 +291,8 @@ class ConsoleTracer:
     # What is shown, and how
 
     def _matches(self, graph: mf.Graph, node: mf.Node) -> bool:
+        if self._operations is not None and not is_one_of(node, self._operations):
+            return False
         if self._patterns is None:
             return True
         name = graph.name(node)
@@ -487,6 +497,16 @@ def _valid_patterns(nodes: object) -> tuple[str, ...]:
             f"{wrong[0]!r}"
         )
     return patterns
+
+
+def _valid_operations(operations: object) -> tuple[Any, ...]:
+    chosen = _several(operations)
+    if wrong := [cls for cls in chosen if not isinstance(cls, (str, type))]:
+        raise TracerOptionError(
+            f"operations must be names such as 'Linear' or classes, not {type_name(wrong[0])} "
+            f"{wrong[0]!r}"
+        )
+    return chosen
 
 
 def _several(value: Any) -> tuple[Any, ...]:
