@@ -84,7 +84,7 @@ class Programs:
                 return False
             return self.number(value) and np.prod(shape) <= 300
 
-        return self.pick(fits)
+        return self.pick(fits) or x
 
     def binary(self):
         x = self.pick(self.number)

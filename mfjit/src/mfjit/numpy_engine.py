@@ -19,7 +19,8 @@ from mfjit.numpy_calls import Call, Emitter, Given, ReadOnly, assign
 from mfjit.numpy_rewrites import for_numpy, simplified
 from mfjit.numpy_schedule import is_tiled, schedule
 from mfjit.operands import Array, Arrays, View, aligned, view_of, whole
-from mfjit.tiling import TiledLoop, TileProgram
+from mfjit.tile_program import TileProgram
+from mfjit.tiling import TiledLoop
 
 Prepared: TypeAlias = tuple[Any, tuple[Any, ...]]
 """A function and its arguments."""
