@@ -409,6 +409,35 @@ def test_many_rows_go_through_several_steps_block_by_block(rows, parallel_flops,
         np.testing.assert_array_equal(a, c)
 
 
+def test_long_programs_are_compiled_in_parts():
+    b = Builder()
+    x, classes, scale = (
+        b.input((3, 3), np.float64),
+        b.input((3,), np.int64),
+        b.leaf("setting", (), np.float64),
+    )
+    W = b.leaf("parameter", (3, 3), np.float64)
+    noise = b.random("random", (3, 3))
+    y = b.elementwise("add", b.elementwise("add", x, noise), b.one_hot(classes, 3, np.float64))
+    for _ in range(18):
+        y = b.elementwise("tanh", b.elementwise("multiply", b.matmul(y, W), scale))
+    lowered = b.finish([y], [(W, b.elementwise("subtract", W, b.elementwise("multiply", y, 0.1)))])
+    executable = NumbaExecutable(lowered)
+    assert "part2(" in executable.code.text
+    check(
+        lowered,
+        [numbers((3, 3)), np.array([0, 2, 1])],
+        [numbers((3, 3), seed=1)],
+        (),
+        [0.7],
+        seed=2,
+    )
+    with pytest.raises(ValueError, match="class"):
+        executable.bind([numbers((3, 3))], []).step(
+            [numbers((3, 3)), np.array([0, 3, 1])], [0.7], np.random.default_rng(0)
+        )
+
+
 def test_explained_programs_say_what_was_fused_and_what_it_costs():
     executable = NumbaExecutable(training_program(7))
     text = executable.explain()

@@ -187,7 +187,10 @@ def _executed(text: str, path: Path, options: dict[str, Any], *, compiling: bool
         return decorate
 
     # Unpickling numba's files imports the module that the function says it is from.
-    namespace: dict[str, Any] = {"compiled": compiled, "COMPILING": compiling, "__name__": "mfjit"}
+    apart = {name: option for name, option in options.items() if name not in ("cache", "nogil")}
+    namespace: dict[str, Any] = {
+        "compiled": compiled, "part": njit(**apart), "COMPILING": compiling, "__name__": "mfjit"
+    }  # fmt: skip
     elsewhere, config.CACHE_DIR = config.CACHE_DIR, ""  # numba's files lie beside the source
     try:
         exec(compile(text, str(path), "exec"), namespace)

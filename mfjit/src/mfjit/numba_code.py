@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import nullcontext
 
 import attrs
@@ -24,6 +25,9 @@ from mfjit.numba_storage import FAILING, SLOTS, Storage, store
 
 BLAS_BOUND = 1 << 22
 """Multiplications by BLAS from which its threads are left to it, and loops run on one."""
+
+PART = 16
+"""Steps that one function holds, where a program has many."""
 
 
 @attrs.frozen(eq=False)
@@ -81,6 +85,10 @@ def generate(lowered: Lowered, *, threads: int = 1) -> Code:
     return _Program(lowered, threads).code()
 
 
+def _elements(group: Group) -> int:
+    return math.prod(group.shape)
+
+
 def _preparations(blas: bool) -> list[str]:
     if not blas or provider() != "numpy":
         return []
@@ -108,6 +116,11 @@ class _Program:
         # BLAS has threads of its own, which go on spinning after a product.
         self.threads = 1 if work >= BLAS_BOUND else threads
         self.source = Source(self.storage, threads)
+        self.parts: list[list[str]] = []
+        groups = self.storage.groups
+        large = any(g.kind == "loop" and _elements(g) >= PARALLEL_ELEMENTS for g in groups)
+        shared = large and self.threads > 1
+        self.in_parts = len(groups) > 2 * PART and not shared and not self.storage.runs
         self.notes: dict[Group, str] = {}
         first = lowered.outputs[0] if lowered.outputs else None
         self.loss = first if first is not None and not first.shape else None
@@ -147,8 +160,13 @@ class _Program:
         last = max((i for i, group in enumerate(groups) if group.kind in FAILING), default=-1)
         runs = {run.groups[0]: run for run in self.storage.runs}
         inside = {group for run in self.storage.runs for group in run.groups}
+        whole = max((i for i, g in enumerate(groups) if g.kind == "random"), default=last)
+        whole = max(whole, last)
         for index, group in enumerate(groups):
-            if group in runs:
+            if index > whole and self.in_parts:
+                if (index - whole - 1) % PART == 0:
+                    self._write_part(groups[index : index + PART])
+            elif group in runs:
                 self._write_run(runs[group])
             elif group not in inside:
                 self._write_group(group)
@@ -167,6 +185,21 @@ class _Program:
             source.line(f"losses[t] = {loss}")
             with source.block(f"if stop != 0 and not abs({loss}) < np.inf:"):
                 source.line("break")
+
+    def _write_part(self, groups: list[Group]) -> None:
+        """Write steps as a function of their own: LLVM takes ever longer for long ones."""
+        source = self.source
+        lines, depth = source.lines, source.depth
+        source.lines, source.depth = [], 1
+        for group in groups:
+            self._write_group(group)
+        body = source.lines
+        source.lines, source.depth = lines, depth
+        used = set(re.findall(r"\b(?:a_\w+|[mxc]\d+)\b", "\n".join(body)))
+        name = f"part{len(self.parts) + 1}"
+        call = f"{name}({', '.join(sorted(used))})"
+        self.parts.append(["", "", "@part", f"def {call}:", "    stay_apart()", *body])
+        source.line(call)
 
     def _write_run(self, run: Run) -> None:
         """Write a run: on each thread its share of blocks, each block through all steps."""
@@ -211,7 +244,7 @@ class _Program:
         operation = value.attributes["name"] if group.kind == "kernel" else group.kind
         source.line(f"# {operation} {value.origin}".rstrip())
         if group.kind == "loop":
-            many = math.prod(group.shape) >= PARALLEL_ELEMENTS
+            many = _elements(group) >= PARALLEL_ELEMENTS
             shared = whole and self.threads > 1 and many
             self.notes[group] = _why_fused(group) + (", on all threads" if shared else "")
             write_loop(source, group, parallel=shared)
@@ -283,6 +316,7 @@ class _Program:
             *(["from mfjit.parallel_parts import prepare"] if source.kernels else []),
             *[f'prepare("{name}", "{dtype}")' for name, dtype in source.kernels],
             *[f"{name} = {number}" for name, number in source.literals.numbers],
+            *[line for part in self.parts for line in part],
             "",
             f"@compiled(types.int64({', '.join(kinds)}), parallel={source.parallel})",
             f"def run({', '.join(arguments)}):",

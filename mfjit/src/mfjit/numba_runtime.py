@@ -216,6 +216,17 @@ def select(_: Any, condition: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def stay_apart(_: Any) -> Any:
+    """Keep LLVM from merging the function that this is called in with its caller."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def advance(_: Any, pointer: Any, count: Any) -> Any:
     """Return a pointer to the element that so many others come before."""
 
