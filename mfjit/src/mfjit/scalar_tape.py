@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -175,8 +176,8 @@ class ScalarTape:
             return reached
         marks = bytearray(len(reached))
         marks[of] = True
-        starts, targets = scalars.starts.tolist(), edges.tolist()
-        sending = sends.tolist()
+        starts, targets = array("i", scalars.starts.tobytes()), array("i", edges.tobytes())
+        sending = sends.tobytes()
         for i in range(of, -1, -1):
             if marks[i]:
                 for edge in range(starts[i], starts[i + 1]):

@@ -13,6 +13,7 @@ first, and then added, the last node's first.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -169,8 +170,9 @@ def _chunked(scalars: Scalars) -> tuple[Integers, Integers]:
     if not len(operations):
         return operations, operations
     latest = np.maximum.reduceat(scalars.edges, scalars.starts[operations])
-    running: list[int] = np.maximum.accumulate(latest).tolist()
-    positions: list[int] = operations.tolist()
+    # Arrays that hand out Python's integers: lists of them would take more room than the tape.
+    running = array("q", np.maximum.accumulate(latest).astype(np.int64).tobytes())
+    positions = array("q", operations.astype(np.int64).tobytes())
     bounds = [0]
     while bounds[-1] < len(positions):
         begin = bounds[-1]

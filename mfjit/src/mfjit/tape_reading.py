@@ -7,7 +7,7 @@ readings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -198,8 +198,12 @@ class _Reading:
     def _applications(self) -> list[tuple[int, Integers]]:
         """Group the operations: number of inputs, and positions, of what is applied alike."""
         nodes = self.graph.nodes
-        keys: list[Any] = list(zip(map(type, nodes), map(len, self.graph.sources), strict=True))
-        for cls in {key[0] for key in keys}:
+        classes: dict[type[Node], int] = {
+            cls: i for i, cls in enumerate(dict.fromkeys(map(type, nodes)))
+        }
+        number = np.fromiter(map(classes.__getitem__, map(type, nodes)), np.int64, len(nodes))
+        given = np.zeros(len(nodes), np.int64)
+        for cls, i in classes.items():
             spec = cls.__operation__
             if spec is None:
                 continue
@@ -207,20 +211,19 @@ class _Reading:
             if asked:
                 raise CannotLower(f"{spec.name} asks for {', '.join(sorted(asked))}")
             if spec.hyperparameters:
-                for i, node in enumerate(nodes):
-                    if type(node) is cls:
-                        keys[i] = (*keys[i], *_hyperparameters(node))
-        try:
-            numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        except TypeError as error:
-            raise CannotLower(f"hyperparameters that cannot be compared: {error}") from error
-        number = np.fromiter(map(numbers.__getitem__, keys), np.int32, len(keys))
-        order = np.argsort(number, kind="stable")
-        bounds = np.searchsorted(number[order], np.arange(len(numbers) + 1))
+                positions = np.flatnonzero(number == i)
+                given[positions] = _numbered([nodes[k] for k in positions.tolist()])
+        # One number for class, hyperparameters and number of inputs.
+        arity = np.diff(self.starts)
+        number = number * (given.max(initial=0) + 1) + given
+        number = number * (arity.max(initial=0) + 1) + arity
+        _, first, which = np.unique(number, return_index=True, return_inverse=True)
+        order = np.argsort(which, kind="stable")
+        bounds = np.searchsorted(which[order], np.arange(len(first) + 1))
         return [
-            (key[1], order[bounds[i] : bounds[i + 1]])
-            for key, i in numbers.items()
-            if key[0].__operation__ is not None
+            (int(arity[k]), order[bounds[i] : bounds[i + 1]])
+            for i, k in enumerate(first.tolist())
+            if nodes[k].__operation__ is not None
         ]
 
     def _read_application(self, number: int, arity: int, positions: Integers) -> None:
@@ -267,9 +270,19 @@ def _constant_kind(value: Any) -> Any:
     return type(value) if isinstance(value, (bool, int, float)) else np.asarray(value).dtype
 
 
-def _hyperparameters(node: Node) -> Iterable[Any]:
-    values = [getattr(node, name) for name in spec_of(node).hyperparameters]
-    return (*values, *map(type, values))  # 2 and 2.0 are equal, but not alike
+def _numbered(nodes: Sequence[Node]) -> list[int]:
+    """Number nodes of a class by their hyperparameters."""
+    names = spec_of(nodes[0]).hyperparameters
+    known: dict[Any, int] = {}
+    numbers = []
+    for node in nodes:
+        values = [getattr(node, name) for name in names]
+        key = (*values, *map(type, values))  # 2 and 2.0 are equal, but not alike
+        try:
+            numbers.append(known.setdefault(key, len(known)))
+        except TypeError as error:
+            raise CannotLower(f"hyperparameters cannot be compared: {error}") from error
+    return numbers
 
 
 def read_template(
