@@ -30,7 +30,6 @@ LARGEST = {
     "torch": 100_000,
     "autograd": 100_000,
     "JAX": 1_000,
-    "pytensor": 100,
 }
 """Peers are run up to here: beyond, building or compiling the graph takes minutes or all memory."""
 
@@ -218,25 +217,6 @@ def with_jax(nodes: int) -> Built:
     return run
 
 
-def with_pytensor(nodes: int) -> Built:
-    import operator
-
-    import pytensor
-    import pytensor.tensor as pt
-
-    leaves = pt.dvector("leaves")
-    start = program(nodes)[0]
-    parts = [leaves[i] for i in range(len(start))]
-    output = applied(parts, nodes, operator.add, operator.mul)
-    both = pytensor.function([leaves], [output, pytensor.grad(output, leaves)], trust_input=True)
-
-    def run() -> tuple[float, Any]:
-        value, gradients = both(start)
-        return float(value), gradients[:10].tolist()
-
-    return run
-
-
 BUILDERS: dict[str, Callable[[int], Built]] = {
     "MiniFlow reference": miniflow_reference,
     "MiniFlow numpy": lambda nodes: miniflow_compiled(nodes, "numpy"),
@@ -246,7 +226,6 @@ BUILDERS: dict[str, Callable[[int], Built]] = {
     "torch": with_torch,
     "autograd": with_autograd,
     "JAX": with_jax,
-    "pytensor": with_pytensor,
 }
 
 
@@ -258,7 +237,7 @@ def resident() -> int:
 
 def measure(name: str, nodes: int) -> dict[str, Any]:
     """Build one graph, run it, and return what it took, in this process."""
-    BUILDERS[name](10 if name == "pytensor" else 100)()  # imports and first uses
+    BUILDERS[name](100)()  # imports and first uses
     program(nodes)
     before = resident()
     start = time.perf_counter()
