@@ -147,6 +147,8 @@ class Builder:
         bare = tuple([_unrepeated(arg) for arg in args])
         natural = broadcast_shape([arg.shape for arg in bare])
         if natural != shape:
+            if 0 in shape:  # nothing to compute, and nothing to warn about
+                return self.broadcast_to(self.literal(0, dtype), shape)
             return self.broadcast_to(self._elementwise(op, bare, dtype), shape)
         args = bare
         if all(arg.op in ("literal", "constant") for arg in args) and (
@@ -201,13 +203,13 @@ class Builder:
         if x.shape == shape and number is not None and not isinstance(number, bool):
             if op in ("multiply", "divide", "power") and number == 1:
                 return x
-            if op in ("add", "subtract") and number == 0:
+            if _is_neutral(op, number):
                 return x
             if op == "multiply" and number == -1 and dtype.kind == "f":
                 return self._elementwise("negative", (x,), dtype)
             if op == "power" and number == 2:
                 return self._elementwise("square", (x,), dtype)
-            if op == "divide" and _power_of_two(number):
+            if op == "divide" and _power_of_two(number) and _invertible(number, dtype):
                 return self._elementwise("multiply", (x, self.literal(1 / number, dtype)), dtype)
             if op == "divide" and dtype.kind == "f" and x.ndim and _invertible(number, dtype):
                 return self._elementwise("multiply", (x, self.literal(1 / number, dtype)), dtype)
@@ -216,7 +218,8 @@ class Builder:
                     return self._elementwise(op, (x.args[0], self.literal(-number, dtype)), dtype)
                 if x.op == "multiply" and x.args[1].op == "literal":
                     both = self._elementwise(op, (x.args[1], y), dtype)
-                    return self._elementwise(op, (x.args[0], both), dtype)
+                    if _invertible(both.attributes["value"], dtype):
+                        return self._elementwise(op, (x.args[0], both), dtype)
         if dtype.kind == "f":
             if op == "divide" and x.ndim and y.op != "literal" and _of_settings(y):
                 inverse = self._elementwise("divide", (self.literal(1, dtype), y), dtype)
@@ -442,7 +445,12 @@ class Builder:
     def kernel(
         self, name: str, args: Sequence[Value], shape: Sequence[int], **attributes: Any
     ) -> Value:
-        """Emit a kernel that engines have code of their own for, in the dtype of its arguments."""
+        """Emit a kernel that engines have code of their own for, in the dtype of its arguments.
+
+        One of empty arrays is nothing, or a sum over nothing.
+        """
+        if 0 in shape or any(not arg.size for arg in args):
+            return self.broadcast_to(self.literal(0, args[0].dtype), shape)
         named = {"name": name, **attributes}
         return self._new("kernel", tuple(args), named, tuple(shape), args[0].dtype)
 
@@ -483,6 +491,15 @@ def _accumulated(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that NumPy sums a dtype in."""
     total: Any = np.add.reduce(np.empty(0, dtype))
     return total.dtype  # type: ignore[no-any-return]
+
+
+def _is_neutral(op: str, number: float) -> bool:
+    """Whether adding or subtracting a number changes nothing, not even the sign of a zero."""
+    if number != 0:
+        return False
+    if isinstance(number, int):
+        return op in ("add", "subtract")
+    return op == ("add" if math.copysign(1.0, number) < 0 else "subtract")
 
 
 def _power_of_two(number: float) -> bool:
