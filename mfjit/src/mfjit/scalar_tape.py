@@ -16,7 +16,8 @@ from mfcore.graph import collector_paused
 from mfcore.node import Constant
 from mfjit.tape_code import interpreter
 from mfjit.tape_layout import Layout, Tape
-from mfjit.tape_reading import Dtype, Scalars, read_scalars
+from mfjit.tape_reading import Scalars, read_scalars
+from mfjit.tape_templates import Dtype
 
 
 @attrs.frozen(eq=False)

@@ -21,7 +21,8 @@ from mfjit.lowering import Kind
 from mfjit.parameters import FlatParameters
 from mfjit.program import CompiledProgram, CompilingEngine, Executable, RunMemory
 from mfjit.scalar_tape import ScalarTape
-from mfjit.tape_reading import Dtype, scalar_dtype
+from mfjit.tape_reading import scalar_dtype
+from mfjit.tape_templates import Dtype
 from mfjit.tape_training import (
     CompiledTape,
     InferenceExecutable,

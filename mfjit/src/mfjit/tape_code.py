@@ -16,7 +16,7 @@ from mfjit.ir import Value
 from mfjit.numba_elementwise import Literals, expression
 from mfjit.numba_engine import OPTIONS
 from mfjit.tape_layout import ACCUMULATE
-from mfjit.tape_reading import COPY, Code, Dtype
+from mfjit.tape_templates import COPY, Code, Dtype
 
 COMMON: tuple[Code, ...] = (
     ACCUMULATE,

@@ -22,7 +22,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from mfjit.tape_reading import Code, Integers, Operand, Scalars, Step, Template
+from mfjit.tape_reading import Integers, Scalars
+from mfjit.tape_templates import Code, Operand, Step, Template
 
 Slots: TypeAlias = NDArray[np.uint32]
 Runs: TypeAlias = NDArray[np.int32]
