@@ -3,7 +3,8 @@
 One layer at a time that is a weighted least-squares problem in which positions must not
 decrease once the distances between them are taken off: isotonic regression, solved exactly
 by pooling adjacent violators (Ayer, Brunk, Ewing, Reid and Silverman 1955). Sweeps down, up
-and over both sides bring the layers together.
+and over both sides bring the layers together; at last the bends of each long edge are put
+exactly above each other as far down as there is room.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ _LOOSE = 1e-3
 
 
 def assign(
-    rows: Rows, up: Neighbours, down: Neighbours, sides: Sequence[tuple[float, float]], gap: float
+    rows: Rows,
+    up: Neighbours,
+    down: Neighbours,
+    sides: Sequence[tuple[float, float]],
+    gap: float,
+    chains: Sequence[Sequence[int]] = (),
 ) -> list[float]:
     """Return the points' positions.
 
@@ -32,6 +38,8 @@ def assign(
         What each point needs to the left and to the right of its position.
     gap : float
         Distance between what neighbours in a layer need.
+    chains : sequence of sequence of int, optional
+        Points, one in each of several layers, that had best be above each other.
     """
     x = [0.0] * len(sides)
     distances = []
@@ -48,6 +56,7 @@ def assign(
         downwards = neighbours is up or (neighbours is both and number % 2 == 1)
         for i in range(len(rows)) if downwards else reversed(range(len(rows))):
             _place(rows[i], distances[i], neighbours, x)
+    _straighten(rows, distances, chains, x)
     return x
 
 
@@ -96,3 +105,39 @@ def separated(
         blocks.append((mean, weight, number))
     pooled = [mean for mean, _, number in blocks for _ in range(number)]
     return [mean + distance for mean, distance in zip(pooled, distances, strict=True)]
+
+
+def _straighten(
+    rows: Rows,
+    distances: Sequence[Sequence[float]],
+    chains: Sequence[Sequence[int]],
+    x: list[float],
+) -> None:
+    place = {point: (i, k) for i, row in enumerate(rows) for k, point in enumerate(row)}
+
+    def room(point: int) -> tuple[float, float]:
+        i, k = place[point]
+        row, distance = rows[i], distances[i]
+        least, most = float("-inf"), float("inf")
+        if k:
+            least = x[row[k - 1]] + distance[k] - distance[k - 1]
+        if k + 1 < len(row):
+            most = x[row[k + 1]] - distance[k + 1] + distance[k]
+        return least, most
+
+    for chain in chains:
+        start = 0
+        while start < len(chain):
+            least, most = room(chain[start])
+            stop = start + 1
+            while stop < len(chain):
+                below = room(chain[stop])
+                if max(least, below[0]) > min(most, below[1]):
+                    break
+                least, most = max(least, below[0]), min(most, below[1])
+                stop += 1
+            piece = chain[start:stop]
+            at = sum(x[point] for point in piece) / len(piece)
+            for point in piece:
+                x[point] = max(min(at, most), least)
+            start = stop

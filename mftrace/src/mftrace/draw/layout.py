@@ -104,7 +104,7 @@ def lay_out(
     for row in points.rows:
         row.sort(key=lambda point: (rank[points.box[point]], point))
     points.rows = reduce_crossings(points.rows, points.up, points.down)
-    x = assign(points.rows, points.up, points.down, points.sides, GAP)
+    x = assign(points.rows, points.up, points.down, points.sides, GAP, points.chains())
     shift = MARGIN - min(x[p] - points.sides[p][0] for p in range(len(x)))
     x = [at + shift for at in x]
     width = MARGIN + max(x[p] + points.sides[p][1] for p in range(len(x)))
@@ -201,6 +201,13 @@ class _Points:
         for (source, target), weight in joined.items():
             self.up[target].append((source, weight))
             self.down[source].append((target, weight))
+
+    def chains(self) -> list[list[int]]:
+        """Return the bends of each box's edges, from top to bottom."""
+        chains: dict[int, list[int]] = {}
+        for (source, _), bend in sorted(self.bends.items()):
+            chains.setdefault(source, []).append(bend)
+        return list(chains.values())
 
 
 def _bands(

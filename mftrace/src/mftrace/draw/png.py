@@ -10,7 +10,7 @@ from mfcore.errors import DrawingError
 from mftrace.draw.diagram import diagram
 from mftrace.draw.groups import Fold
 from mftrace.draw.layout import Stroke
-from mftrace.draw.palette import THEMES, Theme
+from mftrace.draw.palette import SMALL, THEMES, Theme
 from mftrace.draw.picture import STACKED, STUB, Picture, Placed, picture
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 POINTS = 72.0
 """Units of the layout in an inch at scale 1, as many as matplotlib's points."""
 
-LARGEST = 16_000
-"""Pixels of a side beyond which an image is drawn smaller."""
+MOST_PIXELS = 24_000_000
+"""Size beyond which an image is drawn smaller."""
 
 
 class PngDrawer:
@@ -68,7 +68,7 @@ class PngDrawer:
                 f"`pip install mftrace[png]`, or draw SVG"
             ) from None
         drawn = picture(diagram(graph, run, fold=fold))
-        scale = min(scale, LARGEST / drawn.width, LARGEST / drawn.height)
+        scale = min(scale, (MOST_PIXELS / (drawn.width * drawn.height)) ** 0.5)
         figure = Figure(figsize=(drawn.width / POINTS, drawn.height / POINTS))
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -94,18 +94,27 @@ def _latin(text: str) -> str:
 
 
 def _draw(axes: Axes, drawn: Picture, theme: Theme) -> None:
-    for strokes in drawn.edges:
-        _edge(axes, strokes, theme)
+    from matplotlib.collections import PathCollection, PolyCollection
+    from matplotlib.path import Path
+
+    routes = list(drawn.edges)
     sources = {link.source for link in drawn.diagram.links}
     for number, placed in enumerate(drawn.boxes):
         if placed.box.output and number not in sources:
             start = placed.y + placed.half_height
-            _edge(axes, [Stroke(placed.x, start, start + STUB)], theme)
+            routes.append([Stroke(placed.x, start, start + STUB)])
+    lines = [Path(*_curve(strokes)) for strokes in routes]
+    ends = [(strokes[-1].x, strokes[-1].bottom) for strokes in routes]
+    heads = [[(x, y), (x - 3.5, y - 7), (x + 3.5, y - 7)] for x, y in ends]
+    # As collections they need not be measured one by one, which takes most of the time.
+    axes.add_artist(PathCollection(lines, facecolors="none", edgecolors=theme.edge, linewidths=1.3))
+    axes.add_artist(PolyCollection(heads, facecolors=theme.edge, edgecolors="none"))
+    for placed in drawn.boxes:
         _box(axes, placed, theme)
 
 
-def _edge(axes: Axes, strokes: list[Stroke], theme: Theme) -> None:
-    from matplotlib.patches import PathPatch, Polygon
+def _curve(strokes: list[Stroke]) -> tuple[list[tuple[float, float]], list[Any]]:
+    """Return strokes, each joined to the next by a curve, as matplotlib's points and codes."""
     from matplotlib.path import Path
 
     points: list[tuple[float, float]] = [(strokes[0].x, strokes[0].top)]
@@ -117,11 +126,7 @@ def _edge(axes: Axes, strokes: list[Stroke], theme: Theme) -> None:
             middle = (stroke.bottom + after.top) / 2
             points += [(stroke.x, middle), (after.x, middle), (after.x, after.top)]
             codes += [Path.CURVE4] * 3
-    line = Path(points, codes)
-    axes.add_patch(PathPatch(line, fill=False, edgecolor=theme.edge, linewidth=1.3))
-    x, y = strokes[-1].x, strokes[-1].bottom
-    head = [(x, y), (x - 3.5, y - 7), (x + 3.5, y - 7)]
-    axes.add_patch(Polygon(head, closed=True, facecolor=theme.edge, edgecolor="none"))
+    return points, codes
 
 
 def _box(axes: Axes, placed: Placed, theme: Theme) -> None:
@@ -129,7 +134,7 @@ def _box(axes: Axes, placed: Placed, theme: Theme) -> None:
 
     box = placed.box
     for shift in (STACKED, 0) if box.count > 1 else (0,):
-        axes.add_patch(
+        axes.add_artist(
             Polygon(
                 [(x + shift, y + shift) for x, y in placed.outline],
                 closed=True,
@@ -141,7 +146,7 @@ def _box(axes: Axes, placed: Placed, theme: Theme) -> None:
             )
         )
     # A name such as `$x$` is a name, not a formula to typeset.
-    font: dict[str, Any] = {"family": "DejaVu Sans Mono", "parse_math": False}
+    font: dict[str, Any] = {"family": ["DejaVu Sans Mono", "DejaVu Sans"], "parse_math": False}
     for number, (text, y, size) in enumerate(placed.text):
         axes.text(
             placed.x,
@@ -155,4 +160,4 @@ def _box(axes: Axes, placed: Placed, theme: Theme) -> None:
         )
     for text, x, y in placed.label:
         colour = theme.gradient if text.startswith(("grad ", "and from ")) else theme.faint
-        axes.text(x, y, text, fontsize=placed.text[-1][2], color=colour, **font)
+        axes.text(x, y, text, fontsize=SMALL, color=colour, **font)
