@@ -6,6 +6,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from mfcore.errors import DetachedTracerWarning, StopRun, type_name
@@ -63,10 +64,13 @@ class Observer:
         manager.check_pending()
         self.hook = manager.hook
         self.listens: set[str] = set()
+        self.asks: set[str] = set()
         self._calls: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
+        self._callers: dict[tuple[str, tuple[str, ...]], Callable[..., None]] = {}
         for hook in (hook for hooks in RUN_HOOKS.values() for hook in hooks):
             for implementation in getattr(manager.hook, hook).get_hookimpls():
                 self.listens.add(hook)
+                self.asks.update(implementation.argnames)
                 if not implementation.wrapper and not implementation.hookwrapper:
                     # Of one plugin there is one: it needs no manager to be called.
                     self._calls[hook] = implementation.function, tuple(implementation.argnames)
@@ -100,18 +104,44 @@ class Observer:
 
     def fire(self, hook: str, arguments: dict[str, Any]) -> None:
         """Call one hook; detach the plugin if it raises."""
-        if self._heard is not None and not self._heard.passes(hook, arguments):
-            return
-        try:
-            if hook in self._calls:
-                function, names = self._calls[hook]
-                function(*[arguments[name] for name in names])
-            else:
-                getattr(self.hook, hook)(**arguments)
-        except StopRun:
-            raise
-        except Exception as error:
-            self._detach(hook, error)
+        self.caller(hook, tuple(arguments))(*arguments.values())
+
+    def caller(self, hook: str, given: tuple[str, ...]) -> Callable[..., None]:
+        """Return what calls one hook with the arguments of these names, by position."""
+        found = self._callers.get((hook, given))
+        if found is None:
+            found = self._callers[hook, given] = self._new_caller(hook, given)
+        return found
+
+    def _new_caller(self, hook: str, given: tuple[str, ...]) -> Callable[..., None]:
+        if hook in self._calls:
+            function, names = self._calls[hook]
+            taken = [given.index(name) for name in names]
+        else:
+
+            def function(*arguments: Any) -> None:
+                getattr(self.hook, hook)(**dict(zip(given, arguments, strict=True)))
+
+            taken = list(range(len(given)))
+        heard = self._heard
+        take = itemgetter(*taken) if len(taken) > 1 else None
+
+        def call(*arguments: Any) -> None:
+            if not self.attached:
+                return
+            if heard is not None and not heard.passes(hook, dict(zip(given, arguments))):
+                return
+            try:
+                if take is not None:
+                    function(*take(arguments))
+                else:
+                    function(*[arguments[i] for i in taken])
+            except StopRun:
+                raise
+            except Exception as error:
+                self._detach(hook, error)
+
+        return call
 
     def close(self) -> None:
         """Close the plugin, where it can be closed; a fault of it is a warning."""
@@ -143,6 +173,25 @@ class Observers(tuple[Observer, ...]):
         for observer in self:
             if hook in observer.listens and observer.attached:
                 observer.fire(hook, arguments)
+
+    def caller(self, hook: str, *given: str) -> Callable[..., None] | None:
+        """Return what does as ``fire`` with the arguments of these names, by position.
+
+        Returns ``None`` where nobody listens to the hook: loops over many nodes ask once.
+        """
+        calls = [o.caller(hook, given) for o in self if hook in o.listens]
+        if len(calls) < 2:
+            return calls[0] if calls else None
+
+        def call(*arguments: Any) -> None:
+            for each in calls:
+                each(*arguments)
+
+        return call
+
+    def ask_for(self, name: str) -> bool:
+        """Whether any observer takes the argument of a name, in any hook."""
+        return any(name in observer.asks for observer in self)
 
 
 NOBODY = Observers()

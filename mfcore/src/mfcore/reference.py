@@ -212,11 +212,16 @@ class ReferenceProgram(Program):
     def forward_observed(self, memory: Memory, observers: Observers, run: Run) -> None:
         steps = {step[-1]: step for step in self._steps}
         graph = self.graph
+        told = "run", "graph", "node", "inputs"
+        start = observers.caller("mf_forward_start", *told)
+        finish = observers.caller("mf_forward_finish", *told, "value")
+        asked = observers.ask_for("inputs")
         for i, node in enumerate(graph.nodes):
-            inputs = self._checks.inputs(i, memory)
+            inputs = self._checks.inputs(i, memory) if asked else {}
             if i in steps:
                 call, first, second, _ = steps[i]
-                observers.fire("mf_forward_start", run=run, graph=graph, node=node, inputs=inputs)
+                if start is not None:
+                    start(run, graph, node, inputs)
                 try:
                     returned = _returned(call, first, second, memory)
                     if type(first) is int or second is None:
@@ -226,14 +231,8 @@ class ReferenceProgram(Program):
                 except Exception as error:
                     raise self._checks.forward_error(i, memory, error) from error
                 self._checks.verify(i, memory)
-            observers.fire(
-                "mf_forward_finish",
-                run=run,
-                graph=graph,
-                node=node,
-                inputs=inputs,
-                value=shown(memory[i]),
-            )
+            if finish is not None:
+                finish(run, graph, node, inputs, shown(memory[i]))
 
     def backward(self, memory: Memory, of: int, wrt: Iterable[int], seed: Array) -> Memory:
         steps = self._plan(of, tuple(wrt))
@@ -285,18 +284,15 @@ class ReferenceProgram(Program):
         memory = memory + self._memory[len(memory) :]
         memory[count + of] = seed
         received: dict[int, list[tuple[Node | None, Array]]] = {of: [(None, seed)]}
+        told = "run", "graph", "node"
+        start = observers.caller("mf_backward_start", *told, "received", "grad")
+        finish = observers.caller("mf_backward_finish", *told, "grad", "sent")
         for i in range(of, -1, -1):
             node, grad = graph.nodes[i], memory[count + i]
             if grad is None:
                 continue
-            observers.fire(
-                "mf_backward_start",
-                run=run,
-                graph=graph,
-                node=node,
-                received=tuple(received.pop(i)),
-                grad=grad,
-            )
+            if start is not None:
+                start(run, graph, node, tuple(received.pop(i)), grad)
             if i not in steps:
                 continue
             call, first, second, targets = steps[i]
@@ -318,9 +314,8 @@ class ReferenceProgram(Program):
                 received.setdefault(source, []).append((node, gradient))
                 sofar = memory[count + source]
                 memory[count + source] = gradient if sofar is None else sofar + gradient
-            observers.fire(
-                "mf_backward_finish", run=run, graph=graph, node=node, grad=grad, sent=sent
-            )
+            if finish is not None:
+                finish(run, graph, node, grad, sent)
         return memory
 
     def gradients(self, memory: Memory, positions: Iterable[int]) -> list[Array | None]:

@@ -578,7 +578,7 @@ def observers(kind: str, step: int | None = None, session: Session | None = None
     listening = _listening(session)
     if not listening:
         return NOBODY
-    return Observers(o for o in listening if o.wants(kind, step))
+    return Observers([o for o in listening if o.wants(kind, step)])
 
 
 def unheard_steps(session: Session, count: int) -> int:

@@ -100,8 +100,9 @@ class Session:
             self._let_listen(tracers)
         if not isinstance(graph, Graph):
             graph = Graph(graph) if isinstance(graph, Node) else Graph(*graph)
-            if own := Observers(o for o in self.observers if o.wants("sort", None)):
-                replay_sort(graph, own)
+            sorting = Observers([o for o in self.observers if o.wants("sort", None)])
+            if sorting:
+                replay_sort(graph, sorting)
         self.graph = graph
         self.engine = engine if isinstance(engine, Engine) else find_engine(engine)
         self._asked_for_engine = engine is not None

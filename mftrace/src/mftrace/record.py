@@ -12,7 +12,8 @@ import secrets
 import textwrap
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import is_, itemgetter
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
@@ -100,20 +101,20 @@ class RecordTracer:
         self._sink: _Sink = _MemorySink() if path is None else _FileSink(_checked_path(path))
         self._started = perf_counter()
         self._graphs: dict[mf.Graph, int] = {}
-        self._layouts: dict[tuple[Any, ...], _Pending] = {}
+        self._plans: dict[tuple[Any, ...], list[_Plan]] = {}
+        self._layouts: list[_Pending] = []
         self._queue: list[dict[str, Any]] = []
         self._pending_bytes = 0
         self._blocks = self._events = self._dropped = 0
         self._full = False
         self._runs: OrderedDict[mf.Run, int] = OrderedDict()
         self._run_count = 0
+        self._epoch: int | None = None
         self._about: dict[str, Any] | None = None  # the pass that runs
         self._graph: mf.Graph | None = None
         self._phase = ""
-        self._epoch: int | None = None
-        self._nodes: list[mf.Node] = []
-        self._values: list[Any] = []
-        self._heard: list[tuple[Any, ...]] = []
+        self._told: list[Any] = []
+        self._flat: list[Any] = [None]
 
     @property
     def recording(self) -> Recording:
@@ -169,21 +170,27 @@ class RecordTracer:
     @mf.hookimpl
     def mf_forward_finish(self, node: mf.Node, value: Array) -> None:
         """Keep a node's value."""
-        self._nodes.append(node)
-        # Values are the run's own and stay as they are, but what was fed is the user's.
-        self._values.append(np.array(value) if isinstance(node, mf.Input) else value)
+        self._told.append(node)
+        self._flat.append(value)
 
     @mf.hookimpl
     def mf_backward_start(
         self, node: mf.Node, received: Sequence[tuple[mf.Node | None, Array]], grad: Array
     ) -> None:
         """Keep what a node received."""
-        self._heard.append((node, received, grad))
+        told, flat = self._told, self._flat
+        told.append(len(received))
+        for sender, gradient in received:
+            told.append(sender)
+            flat.append(gradient)
+        told.append(node)
+        flat.append(grad)
 
     @mf.hookimpl
     def mf_backward_finish(self, node: mf.Node, sent: Mapping[str, Array | None]) -> None:
         """Keep what a node sent."""
-        self._heard.append((node, sent))
+        self._told += ("sent", node)
+        self._flat += sent.values()
 
     @mf.hookimpl
     def mf_run_finish(self) -> None:
@@ -192,58 +199,49 @@ class RecordTracer:
 
     def _end_pass(self, *, complete: bool) -> None:
         about, self._about = self._about, None
-        if about is None or self._graph is None:
+        graph = self._graph
+        if about is None or graph is None:
             return
         if not complete:
             about["complete"] = False
-        if self._phase == "forward":
-            values, shape = self._values, tuple(self._nodes)
+        told, flat = tuple(self._told), self._flat
+        self._told, self._flat = [], [None]
+        plans = self._plans.setdefault((graph, self._phase, told), [])
+        for plan in plans:
+            if plan.fits(flat):
+                break
         else:
-            values, shape = _backward_slots(self._heard)
-        values = [value if hasattr(value, "dtype") else np.asarray(value)[()] for value in values]
-        key = (
-            self._graph,
-            self._phase,
-            shape,
-            tuple([value.shape for value in values]),
-            tuple([value.dtype for value in values]),
-        )
-        pending = self._layouts.get(key)
+            plan = _Plan(graph, self._phase, told, flat)
+            plans.append(plan)
+        values = plan.values(flat)
+        key = tuple([(value.shape, value.dtype) for value in values])
+        pending = plan.layouts.get(key)
         if pending is None:
-            pending = self._layouts[key] = self._new_layout(values)
+            pending = plan.layouts[key] = self._new_layout(graph, plan, values)
         about["pending"] = pending
         about["row"] = len(pending.rows)
         pending.rows.append(() if self._arrays == "none" else values)
         self._pending_bytes += pending.nbytes
-        self._nodes, self._values, self._heard = [], [], []
         self._queue.append(about)
         if len(self._queue) > 3 * ROWS or self._pending_bytes > PENDING:
             self._flush()
 
-    def _new_layout(self, values: list[Any]) -> _Pending:
-        graph = self._graph
-        assert graph is not None
+    def _new_layout(self, graph: mf.Graph, plan: _Plan, values: list[Any]) -> _Pending:
         if graph not in self._graphs:
             self._graphs[graph] = len(self._graphs)
             self._sink.line(described_graph(graph))
-        slots = [[list(value.shape), _portable(value.dtype).str] for value in values]
-        if self._phase == "forward":
-            nodes = [
-                {"node": graph.position(node), "value": slot}
-                for slot, node in enumerate(self._nodes)
-            ]
-        else:
-            nodes = _backward_nodes(graph, self._heard)
         self._sink.line(
             {
                 "event": "layout",
                 "graph": self._graphs[graph],
-                "phase": self._phase,
-                "slots": slots,
-                "nodes": nodes,
+                "phase": plan.phase,
+                "slots": [[list(value.shape), _portable(value.dtype).str] for value in values],
+                "nodes": plan.nodes,
             }
         )
-        return _Pending(len(self._layouts), values)
+        pending = _Pending(len(self._layouts), values)
+        self._layouts.append(pending)
+        return pending
 
     # Training
 
@@ -272,7 +270,7 @@ class RecordTracer:
 
     def _flush(self) -> None:
         """Write what is pending: the arrays in blocks, then the events that refer to them."""
-        for pending in self._layouts.values():
+        for pending in self._layouts:
             if pending.rows:
                 self._write_block(pending)
         queue, self._queue, self._pending_bytes = self._queue, [], 0
@@ -369,57 +367,83 @@ class _Pending:
         return found
 
 
-# Backward passes: what a node sent is what another received, and is kept once
+# What passes have in common
 
 
-def _backward_slots(heard: list[tuple[Any, ...]]) -> tuple[list[Any], tuple[Any, ...]]:
-    """Return the arrays of a backward pass, each once, and what was told with which of them."""
-    slots: dict[int, int] = {}
-    values: list[Any] = []
-    told: list[Any] = []
+class _Plan:
+    """How what is told of a pass, in its order, becomes arrays, each of them kept once.
 
-    def place(array: Any) -> int:
-        found = slots.get(id(array))
-        if found is None:
-            found = slots[id(array)] = len(values)
-            values.append(array)
-        return found
+    Most of what is told of a backward pass is told twice: what a node sends is what another
+    receives, and often its total. Which of all these are one array is the same in every pass
+    with the same nodes; that it is, is checked each time.
+    """
 
-    for event in heard:
-        told.append(event[0])
-        if len(event) == 3:
-            for sender, gradient in event[1]:
-                told.append(sender)
-                told.append(place(gradient))
-            told.append(place(event[2]))
-        else:
-            for name, gradient in event[1].items():
-                told.append(name)
-                told.append(-1 if gradient is None else place(gradient))
-    return values, tuple(told)
-
-
-def _backward_nodes(graph: mf.Graph, heard: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Describe a backward pass for its layout, with the slots of ``_backward_slots``."""
-    slots: dict[int, int] = {}
-    nodes: dict[int, dict[str, Any]] = {}
-    for node, *about in heard:
-        position = graph.position(node)
-        entry = nodes.setdefault(
-            position, {"node": position, "received": [], "grad": None, "sent": None}
+    def __init__(
+        self, graph: mf.Graph, phase: str, told: tuple[Any, ...], flat: list[Any]
+    ) -> None:
+        self.phase = phase
+        self.layouts: dict[Any, _Pending] = {}
+        first: dict[int, int] = {}
+        same = [first.setdefault(id(value), i) for i, value in enumerate(flat)]
+        self._same = itemgetter(0, *same)
+        # The first of all stands for what is not there.
+        self._taken = [i for i, j in enumerate(same) if i == j and i]
+        slots = {i: slot for slot, i in enumerate(self._taken)}
+        places = iter([slots.get(i) for i in same[1:]])
+        describe = _forward_nodes if phase == "forward" else _backward_nodes
+        self.nodes = describe(graph, told, places)
+        self._fed = frozenset(
+            node["value"]
+            for node in self.nodes
+            if phase == "forward" and isinstance(graph.nodes[node["node"]], mf.Input)
         )
-        if len(about) == 2:
-            received, grad = about
-            for sender, gradient in received:
-                slot = slots.setdefault(id(gradient), len(slots))
-                place = None if sender is None else graph.position(sender)
-                entry["received"].append([place, slot])
-            entry["grad"] = slots.setdefault(id(grad), len(slots))
+
+    def fits(self, flat: list[Any]) -> bool:
+        """Whether in this pass, too, the same of what was told are one array."""
+        return all(map(is_, flat, self._same(flat)[1:]))
+
+    def values(self, flat: list[Any]) -> list[Any]:
+        """Return each array once."""
+        values = [flat[i] for i in self._taken]
+        for slot, value in enumerate(values):
+            if not hasattr(value, "dtype"):
+                values[slot] = np.asarray(value)[()]
+            elif slot in self._fed or value.base is not None:
+                # The run's own arrays stay as they are; what was fed, and views of it, are
+                # the user's.
+                values[slot] = np.array(value)
+        return values
+
+
+def _forward_nodes(
+    graph: mf.Graph, told: tuple[Any, ...], places: Iterator[int | None]
+) -> list[dict[str, Any]]:
+    return [{"node": graph.position(node), "value": next(places)} for node in told]
+
+
+def _backward_nodes(
+    graph: mf.Graph, told: tuple[Any, ...], places: Iterator[int | None]
+) -> list[dict[str, Any]]:
+    nodes: dict[int, dict[str, Any]] = {}
+
+    def entry(node: mf.Node) -> dict[str, Any]:
+        position = graph.position(node)
+        new = {"node": position, "received": [], "grad": None, "sent": None}
+        return nodes.setdefault(position, new)
+
+    rest = iter(told)
+    for word in rest:
+        if word == "sent":
+            node = next(rest)
+            names = mf.spec_of(node).input_names(len(node.inputs))
+            entry(node)["sent"] = [[name, next(places)] for name in names]
         else:
-            entry["sent"] = [
-                [name, None if array is None else slots.setdefault(id(array), len(slots))]
-                for name, array in about[0].items()
+            senders = [next(rest) for _ in range(word)]
+            received = [
+                [None if sender is None else graph.position(sender), next(places)]
+                for sender in senders
             ]
+            entry(next(rest)).update(received=received, grad=next(places))
     return list(nodes.values())
 
 
@@ -515,6 +539,9 @@ class _MemorySink:
         return self._assembly.recording()
 
 
+_ENCODE = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
 class _FileSink:
     def __init__(self, path: Path) -> None:
         self.closed = False
@@ -534,9 +561,9 @@ class _FileSink:
         self.line({"event": "recording", "schema": SCHEMA, "id": identity})
 
     def line(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line, allow_nan=False, separators=(",", ":"))
-        self.size += len(text) + 1
-        self._text.write(text + "\n")
+        text = _ENCODE(line) + "\n"
+        self.size += len(text)
+        self._text.write(text)
 
     def add(self, name: str, array: Array) -> None:
         data = npy_header(array.shape, array.dtype) + array.tobytes()
