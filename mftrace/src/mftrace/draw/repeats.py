@@ -63,7 +63,7 @@ def folded(graph: mf.Graph) -> list[Group]:
         groups.append(Group(tuple(leaves)))
         taken.update(leaves)
     groups += [Group((i,)) for i in range(len(graph)) if i not in taken]
-    return sorted(groups, key=lambda group: group.members[0])
+    return sorted(groups, key=lambda group: group.members[-1])
 
 
 class _Operations:
@@ -114,7 +114,7 @@ class _Operations:
                     roles.append(("shared", *_leaf_kind(graph.nodes[source])))
             self.own.append(tuple(dict.fromkeys(own)))
             self.reads.append(tuple(reads))
-            kind = (*_operation_kind(graph.nodes[i]), i in outputs)
+            kind = _operation_kind(graph.nodes[i])
             kind_of.append(kinds.setdefault((*kind, *roles), len(kinds)))
             trained = [("operation",) if role[0] is mf.Input else role for role in roles]
             self.loose.append(kinds.setdefault((*kind, *trained), len(kinds)))

@@ -39,7 +39,7 @@ def summarised(graph: mf.Graph, groups: list[Group]) -> list[Group]:
         else Group(tuple(sorted(member for group in together for member in group.members)))
         for together in merged.values()
     ]
-    return sorted(result, key=lambda group: group.members[0])
+    return sorted(result, key=lambda group: group.members[-1])
 
 
 def _depths(
