@@ -15,8 +15,8 @@ from mfops_basic import Add, Cast, Divide, Log, Log1p, MatMul, Mul, Power, Sqrt,
 from mfops_basic import Exp as Exponential
 from mfops_nn import MSE, Dropout, Linear, Sigmoid, Softmax
 from mfoptim import SGD, fit
-from miniflow.cli import main
 from mftrace import GuardError, GuardTracer, TracerOptionError, replay
+from miniflow.cli import main
 
 
 @mf.operation

@@ -160,7 +160,10 @@ def _array(contents: bytes) -> NDArray[Any]:
     if not contents.startswith(np.lib.format.MAGIC_PREFIX + b"\x01\x00") or found is None:
         raise ReplayError("it is damaged: an array has no header that this reads")
     kind, order, lengths = (part.decode("ascii") for part in found.groups())
-    dtype = np.dtype(kind)
+    try:
+        dtype = np.dtype(kind)
+    except TypeError as error:
+        raise ReplayError("it is damaged: an array has no dtype") from error
     shape = tuple(int(n) for n in lengths.replace(",", " ").split())
     if len(shape) > _DIMENSIONS or math.prod(shape) * dtype.itemsize != len(contents) - stop:
         raise ReplayError("it is damaged: an array's shape does not fit its size")

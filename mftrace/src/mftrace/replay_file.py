@@ -254,6 +254,12 @@ def _checked(application: Application, limit: int) -> Application:
             raise ReplayError("it is damaged: an input is no array")
     if application.hyperparameters.keys() != set(spec.hyperparameters):
         raise ReplayError(f"it does not hold the hyperparameters of {spec.name}")
+    for name, value in application.hyperparameters.items():
+        if _size(value) > limit // 8:
+            raise ReplayError(
+                f"{name}={printable(repr(value))} of {spec.name} is too large; "
+                f"allow more with limit="
+            )
     node = _node(application)
     shape, dtype = shape_of(node), dtype_of(node) or np.dtype(np.float64)
     if shape and None not in shape and math.prod(shape) * dtype.itemsize > limit:  # type: ignore[arg-type]
@@ -269,6 +275,13 @@ def _checked(application: Application, limit: int) -> Application:
     if application.phase == "backward":
         _check_backward(application)
     return attrs.evolve(application, hyperparameters=hyperparameters)
+
+
+def _size(value: Any) -> int:
+    """Return the product of the integers in a hyperparameter: it may be a size, or several."""
+    if type(value) is int:
+        return max(abs(value), 1)
+    return math.prod(map(_size, value)) if isinstance(value, (tuple, list)) else 1
 
 
 def _check_backward(application: Application) -> None:
