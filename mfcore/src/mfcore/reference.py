@@ -302,14 +302,21 @@ class ReferenceProgram(Program):
                 raise
             except Exception as error:
                 raise self._checks.backward_error(i, memory, grad, error) from error
-            gradients = self._checks.counted(gradients, len(targets), i)
+            if type(gradients) is not tuple or len(gradients) != len(targets):
+                gradients = self._checks.counted(gradients, len(targets), i)
             sent: dict[str, Array | None] = dict.fromkeys(spec_of(node).input_names(len(targets)))
             names = tuple(sent)
             for k, source in enumerate(targets):
                 gradient = gradients[k]
                 if gradient is None or source < 0:
                     continue
-                gradient = self._checks.fitted(gradient, memory[source], i, k)
+                value = memory[source]
+                if (
+                    type(gradient) is not type(value)
+                    or gradient.shape != value.shape
+                    or gradient.dtype is not value.dtype
+                ):
+                    gradient = self._checks.fitted(gradient, value, i, k)
                 sent[names[k]] = gradient
                 received.setdefault(source, []).append((node, gradient))
                 sofar = memory[count + source]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -362,6 +362,55 @@ class Session:
             if stop_when_not_finite and losses and not np.isfinite(losses[-1]):
                 break
         return np.array(losses, dtype=np.float64)
+
+    def stepper(
+        self, data: Feeds, optimizer: Any, *, cost: Node | None = None
+    ) -> Callable[[Any], float]:
+        """Return a function that trains for one step on rows of the data.
+
+        For loops of your own, as quick as ``step`` can be: what is the same in every step is
+        done once, and engines that compile gather the rows themselves.
+
+        Parameters
+        ----------
+        data, optimizer, cost
+            As for ``epoch``.
+
+        Returns
+        -------
+        callable
+            Takes the row numbers of a batch, ``(n,)`` int; returns the cost before the update.
+
+        Raises
+        ------
+        FeedError
+            If the data do not fit the inputs, or are of different lengths.
+        """
+        place = self.output_position(cost)
+        arrays: list[Any] = [None] * len(self.graph.inputs)
+        self._feed_step.rows(arrays, data)
+        inputs = self.graph.inputs
+        trainer: Trainer | None = None
+        quick: Callable[[Any], float | None] | None = None
+
+        def step(rows: Any) -> float:
+            nonlocal trainer, quick
+            if quick is not None and self._trainer is trainer and nobody_listens(self):
+                loss = quick(rows)
+                if loss is not None:
+                    self.steps += 1
+                    return loss
+            chosen = checked_rows([rows], min(map(len, arrays), default=0))[0]
+            batch = [np.take(array, chosen, axis=0) for array in arrays]
+            loss = self.step(dict(zip(inputs, batch, strict=True)), optimizer, cost=cost)
+            if self._trainer is not trainer:
+                trainer = self._trainer
+                quick = None
+                if trainer is not None and self._cost == place:
+                    quick = trainer.stepper(arrays)
+            return loss
+
+        return step
 
     def compile(
         self, shapes: Mapping[Any, Any], optimizer: Any = None, *, cost: Node | None = None

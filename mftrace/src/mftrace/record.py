@@ -102,6 +102,7 @@ class RecordTracer:
         self._started = perf_counter()
         self._graphs: dict[mf.Graph, int] = {}
         self._plans: dict[tuple[Any, ...], list[_Plan]] = {}
+        self._last: dict[tuple[mf.Graph, str], _Plan] = {}
         self._layouts: list[_Pending] = []
         self._queue: list[dict[str, Any]] = []
         self._pending_bytes = 0
@@ -202,22 +203,22 @@ class RecordTracer:
         graph = self._graph
         if about is None or graph is None:
             return
-        if not complete:
-            about["complete"] = False
-        told, flat = tuple(self._told), self._flat
+        about["complete"] = complete
+        told, flat = self._told, self._flat
         self._told, self._flat = [], [None]
-        plans = self._plans.setdefault((graph, self._phase, told), [])
-        for plan in plans:
-            if plan.fits(flat):
-                break
-        else:
-            plan = _Plan(graph, self._phase, told, flat)
-            plans.append(plan)
+        plan = self._last.get((graph, self._phase))
+        if plan is None or told != plan.told or not plan.fits(flat):
+            plan = self._last[graph, self._phase] = self._plan(graph, told, flat)
         values = plan.values(flat)
-        key = tuple([(value.shape, value.dtype) for value in values])
-        pending = plan.layouts.get(key)
-        if pending is None:
-            pending = plan.layouts[key] = self._new_layout(graph, plan, values)
+        shapes = [value.shape for value in values]
+        dtypes = [value.dtype for value in values]
+        pending = plan.last
+        if pending is None or shapes != pending.shapes or dtypes != pending.dtypes:
+            key = (*shapes, *dtypes)
+            pending = plan.layouts.get(key)
+            if pending is None:
+                pending = plan.layouts[key] = self._new_layout(graph, plan, values)
+            plan.last = pending
         about["pending"] = pending
         about["row"] = len(pending.rows)
         pending.rows.append(() if self._arrays == "none" else values)
@@ -225,6 +226,14 @@ class RecordTracer:
         self._queue.append(about)
         if len(self._queue) > 3 * ROWS or self._pending_bytes > PENDING:
             self._flush()
+
+    def _plan(self, graph: mf.Graph, told: list[Any], flat: list[Any]) -> _Plan:
+        plans = self._plans.setdefault((graph, self._phase, *told), [])
+        for plan in plans:
+            if plan.fits(flat):
+                return plan
+        plans.append(_Plan(graph, self._phase, told, flat))
+        return plans[-1]
 
     def _new_layout(self, graph: mf.Graph, plan: _Plan, values: list[Any]) -> _Pending:
         if graph not in self._graphs:
@@ -318,7 +327,9 @@ class RecordTracer:
 
 def _column(rows: list[Any], slot: int) -> Array:
     """Return one array of each row, flat, as rows."""
-    return np.array([row[slot] for row in rows]).reshape(len(rows), -1)
+    arrays = [row[slot] for row in rows]
+    joined = np.concatenate(arrays) if arrays[0].ndim else np.array(arrays)
+    return joined.reshape(len(rows), -1)
 
 
 def _portable(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -333,10 +344,12 @@ class _Pending:
         self.layout = layout
         self.rows: list[Any] = []
         self.block: int | None = None
-        self._dtypes = [_portable(value.dtype) for value in values]
+        self.shapes = [value.shape for value in values]
+        self.dtypes = [value.dtype for value in values]
+        self._dtypes = [_portable(dtype) for dtype in self.dtypes]
         self._sizes: list[int] = [
-            math.prod(value.shape) * dtype.itemsize
-            for value, dtype in zip(values, self._dtypes, strict=True)
+            math.prod(shape) * dtype.itemsize
+            for shape, dtype in zip(self.shapes, self._dtypes, strict=True)
         ]
         self.nbytes = sum(self._sizes)
         every = range(len(values))
@@ -378,11 +391,11 @@ class _Plan:
     with the same nodes; that it is, is checked each time.
     """
 
-    def __init__(
-        self, graph: mf.Graph, phase: str, told: tuple[Any, ...], flat: list[Any]
-    ) -> None:
+    def __init__(self, graph: mf.Graph, phase: str, told: list[Any], flat: list[Any]) -> None:
         self.phase = phase
+        self.told = told
         self.layouts: dict[Any, _Pending] = {}
+        self.last: _Pending | None = None
         first: dict[int, int] = {}
         same = [first.setdefault(id(value), i) for i, value in enumerate(flat)]
         self._same = itemgetter(0, *same)
@@ -405,24 +418,23 @@ class _Plan:
     def values(self, flat: list[Any]) -> list[Any]:
         """Return each array once."""
         values = [flat[i] for i in self._taken]
-        for slot, value in enumerate(values):
-            if not hasattr(value, "dtype"):
-                values[slot] = np.asarray(value)[()]
-            elif slot in self._fed or value.base is not None:
-                # The run's own arrays stay as they are; what was fed, and views of it, are
-                # the user's.
-                values[slot] = np.array(value)
-        return values
+        # The run's own arrays stay as they are; what was fed, and views of it, are the user's.
+        for slot in self._fed:
+            values[slot] = np.array(values[slot])[()]
+        return [
+            value if type(value) is np.float64 or value.base is None else np.array(value)
+            for value in values
+        ]
 
 
 def _forward_nodes(
-    graph: mf.Graph, told: tuple[Any, ...], places: Iterator[int | None]
+    graph: mf.Graph, told: list[Any], places: Iterator[int | None]
 ) -> list[dict[str, Any]]:
     return [{"node": graph.position(node), "value": next(places)} for node in told]
 
 
 def _backward_nodes(
-    graph: mf.Graph, told: tuple[Any, ...], places: Iterator[int | None]
+    graph: mf.Graph, told: list[Any], places: Iterator[int | None]
 ) -> list[dict[str, Any]]:
     nodes: dict[int, dict[str, Any]] = {}
 
@@ -539,6 +551,28 @@ class _MemorySink:
         return self._assembly.recording()
 
 
+def _line_text(line: dict[str, Any]) -> str:
+    """Return a line as JSON; the two that are written most are put together by hand."""
+    event = line["event"]
+    if event == "pass":
+        step, epoch = line["step"], line["epoch"]
+        return (
+            f'{{"event":"pass","block":{line["block"]},"row":{line["row"]},"run":{line["run"]},'
+            f'"step":{"null" if step is None else step},'
+            f'"epoch":{"null" if epoch is None else epoch},'
+            f'"training":{"true" if line["training"] else "false"},'
+            f'"complete":{"true" if line["complete"] else "false"},'
+            f'"seconds":{line["seconds"]!r}}}\n'
+        )
+    if event == "step" and type(line["loss"]) is float:
+        epoch = line["epoch"]
+        return (
+            f'{{"event":"step","step":{line["step"]},"loss":{line["loss"]!r},'
+            f'"epoch":{"null" if epoch is None else epoch}}}\n'
+        )
+    return _ENCODE(line) + "\n"
+
+
 _ENCODE = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -561,7 +595,7 @@ class _FileSink:
         self.line({"event": "recording", "schema": SCHEMA, "id": identity})
 
     def line(self, line: dict[str, Any]) -> None:
-        text = _ENCODE(line) + "\n"
+        text = _line_text(line)
         self.size += len(text)
         self._text.write(text)
 

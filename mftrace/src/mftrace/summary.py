@@ -97,20 +97,21 @@ def summarise(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.uint3
         if not size:
             statistics[:, :4] = np.nan
             return statistics, histogram
-        finite = np.isfinite(x)
-        whole = finite.all(axis=1)
+        low, high = x.min(axis=1), x.max(axis=1)
+        whole = np.isfinite(low) & np.isfinite(high)
         if whole.all():
-            _describe(x, statistics, histogram)
+            _describe(x, low, high, statistics, histogram)
             return statistics, histogram
         if whole.any():
             described = statistics[whole], histogram[whole]
-            _describe(x[whole], *described)
+            _describe(x[whole], low[whole], high[whole], *described)
             statistics[whole], histogram[whole] = described
         for i in np.flatnonzero(~whole):
             row = x[i]
-            known = row[finite[i]]
+            known = row[np.isfinite(row)][None]
             if known.size:
-                _describe(known[None], statistics[i : i + 1], histogram[i : i + 1])
+                bounds = known.min(axis=1), known.max(axis=1)
+                _describe(known, *bounds, statistics[i : i + 1], histogram[i : i + 1])
             else:
                 statistics[i, :4] = np.nan
             statistics[i, 4:] = np.isnan(row).sum(), (row == np.inf).sum(), (row == -np.inf).sum()
@@ -118,25 +119,28 @@ def summarise(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.uint3
 
 
 def _describe(
-    x: NDArray[np.float64], statistics: NDArray[np.float64], histogram: NDArray[np.uint32]
+    x: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    statistics: NDArray[np.float64],
+    histogram: NDArray[np.uint32],
 ) -> None:
     """Write what finite rows are like into rows of the statistics and of the histogram."""
-    low, high = x.min(axis=1), x.max(axis=1)
     statistics[:, 0], statistics[:, 1] = low, high
     largest = np.maximum(np.abs(low), np.abs(high))
     scale = np.where(largest > _HUGE, largest, 1.0)
-    scaled = bool((largest > _HUGE).any())
-    if scaled:
+    if (largest > _HUGE).any():
         x, low, high = x / scale[:, None], low / scale, high / scale
-    mean = x.mean(axis=1)
-    offset = x - mean[:, None]
-    deviation = np.sqrt(np.einsum("ij,ij->i", offset, offset) / x.shape[1])
-    statistics[:, 2] = np.clip(mean, low, high) * scale
-    statistics[:, 3] = deviation * scale
+    above = x - low[:, None]
     width = high - low
-    per_unit = BINS / width
+    mean = above.mean(axis=1)
+    # Of numbers between 0 and their width, both of which occur, little is lost by this difference.
+    variance = np.einsum("ij,ij->i", above, above) / x.shape[1] - mean * mean
+    statistics[:, 2] = np.clip(mean + low, low, high) * scale
+    statistics[:, 3] = np.sqrt(np.maximum(variance, 0.0)) * scale
+    per_unit = BINS * (1 - 1e-12) / width  # so that the maximum falls into the last bin
     per_unit[~np.isfinite(per_unit)] = 0.0
-    place = ((x - low[:, None]) * per_unit[:, None]).astype(np.int64)
-    np.minimum(place, BINS - 1, out=place)
+    above *= per_unit[:, None]
+    place = above.astype(np.intp)
     place += np.arange(0, len(x) * BINS, BINS)[:, None]
     histogram[...] = np.bincount(place.reshape(-1), minlength=histogram.size).reshape(-1, BINS)
