@@ -31,7 +31,10 @@ MOST_POINTS = 60_000
 
 @attrs.frozen
 class Extent:
-    """What a box needs on each side of its centre; what is written below it counts."""
+    """What a box needs on each side of its centre.
+
+    The box itself reaches as far below as above; more below is what is written there.
+    """
 
     left: float
     right: float
