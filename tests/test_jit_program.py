@@ -327,3 +327,46 @@ def test_parameters_that_nothing_reaches_stay(engine):
             s.step({x: np.ones(3)}, Adam(0.1), cost=graph.outputs[0])
     for p in (used, unused, still):
         np.testing.assert_allclose(sessions[0][p], sessions[1][p], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mfcore.reference", "mfjit.numpy", "mfjit.numba", "interpreting"])
+def test_a_stepper_trains_on_the_rows_that_it_is_given(name):
+    rng = np.random.default_rng(11)
+    graph, X, y, _ = network(rng)
+    a, b = rows_of(rng, 40)
+    rows = rng.integers(0, 40, (6, 5))
+    chosen = Interpreting() if name == "interpreting" else name
+    sessions = [mf.Session(graph, engine=chosen), mf.Session(graph, engine="mfcore.reference")]
+    optimizer = Adam(0.01)
+    step = sessions[0].stepper({X: a, y: b}, optimizer)
+    losses = [step(chosen_rows) for chosen_rows in rows]
+    expected = sessions[1].epoch({X: a, y: b}, optimizer, rows)
+    np.testing.assert_allclose(losses, expected, rtol=1e-11)
+    assert sessions[0].steps == 6
+    before = sessions[0].parameters
+    for wrong in ([0, 40, 1, 2, 3], [-1, 0, 1, 2, 3]):
+        with pytest.raises((IndexError, mf.errors.ExecutionError)):
+            step(wrong)
+    for parameter, value in before.items():
+        np.testing.assert_array_equal(sessions[0][parameter], value)
+    assert np.isfinite(step([1, 2]))  # a batch of another size
+    assert np.isfinite(sessions[0].step({X: a[:5], y: b[:5]}, optimizer))
+    assert np.isfinite(step(rows[0]))
+
+
+def test_runs_are_freed_when_nobody_holds_them():
+    import gc
+    import weakref
+
+    x = mf.Input("x")
+    gc.disable()
+    try:
+        run = mf.Session((x * x).sum()).run({x: np.ones(3)})
+        gradients = run.gradients
+        assert gradients[x][0] == 2.0
+        alive = weakref.ref(run)
+        del run
+        assert alive() is None
+        np.testing.assert_array_equal(gradients[x], [2.0, 2.0, 2.0])
+    finally:
+        gc.enable()

@@ -105,6 +105,13 @@ class Trainer(ABC):
         not finite and training was to stop there.
         """
 
+    def stepper(self, arrays: list[Array]) -> Callable[[Any], float | None]:
+        """Return a function of rows that trains for one step on these rows of the arrays.
+
+        What it returns is ``None`` where it leaves a step to the session.
+        """
+        return lambda _rows: None
+
     @abstractmethod
     def updates(self) -> Updates:
         """Return the optimizer with a copy of what it remembers of each parameter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Run:
     Arrays are handed out read-only: a result may share its memory with another.
     """
 
-    __slots__ = ("_gradients", "memory", "session")
+    __slots__ = ("__weakref__", "_gradients", "memory", "session")
 
     def __init__(self, session: Session, memory: Memory) -> None:
         self.session = session
@@ -160,15 +161,23 @@ class Gradients(Mapping[Node, Array]):
     """
 
     def __init__(self, run: Run, place: int, nodes: tuple[Node, ...], grad: Any) -> None:
-        self._run = run
+        # Not the run itself, which holds this: arrays are freed as soon as nobody holds them.
+        self._session = run.session
+        self._memory = run.memory
+        self._known_run = ref(run)
         self._place = place
         self._grad = grad
         self._nodes: dict[Node, Array] = {}
         self._compute(nodes)
 
+    @property
+    def _run(self) -> Run:
+        run = self._known_run()
+        return Run(self._session, self._memory) if run is None else run
+
     def __getitem__(self, node: Node | str) -> Array:
         if isinstance(node, str):
-            node = self._run.session.graph[node]
+            node = self._session.graph[node]
         if node not in self._nodes:
             self._compute((node,))
         return self._nodes[node]
@@ -180,7 +189,7 @@ class Gradients(Mapping[Node, Array]):
         return len(self._nodes)
 
     def __repr__(self) -> str:
-        graph = self._run.session.graph
+        graph = self._session.graph
         names = ", ".join(graph.name(node) for node in self._nodes)
         return f"<Gradients of {graph.name(graph.nodes[self._place])} for {names}>"
 

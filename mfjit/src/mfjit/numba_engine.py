@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -92,6 +92,7 @@ class NumbaBound:
         self._losses = np.zeros(1)
         self._at_settings, self._at_losses = self._settings.ctypes.data, self._losses.ctypes.data
         self._kept: list[Any] = []
+        self._given: Sequence[float] | None = None
         self._draws = code.draws
         for value in storage.external:
             self._table[storage.slot(value)] = self._array(value).ctypes.data
@@ -149,7 +150,7 @@ class NumbaBound:
             return functools.partial(pool.lend, view)
         return _copying(np.ndarray(value.shape, value.dtype, owner, start, strides))
 
-    def step(self, inputs: list[Array], settings: list[float], rng: Any = None) -> list[Any]:
+    def step(self, inputs: list[Array], settings: Sequence[float], rng: Any = None) -> list[Any]:
         """Run once; update parameters and states in place; return fresh outputs.
 
         Raises
@@ -157,8 +158,10 @@ class NumbaBound:
         ValueError, IndexError
             If a class or an index is out of range; then nothing has been updated.
         """
-        if settings:
-            self._settings[:] = settings
+        if settings is not self._given:
+            self._given = settings
+            if settings:
+                self._settings[:] = settings
         for slot, pool in self._lent:
             self._table[slot] = pool.free().ctypes.data
         arguments = (*inputs, self._table, rng) if self._draws else (*inputs, self._table)
@@ -225,7 +228,7 @@ class NumbaBound:
         for slot, pool in self._lent:
             self._table[slot] = pool.free().ctypes.data
         table = self._table
-        table[_GATHER] = 1
+        table[_GATHER] = min(map(len, arrays), default=0)
         table[_STOP] = stop_when_not_finite
         arguments = (*arrays, table, rng) if self._draws else (*arrays, table)
         at_rows, at_settings, at_losses = (x.ctypes.data for x in (rows, settings, losses))
@@ -251,6 +254,43 @@ class NumbaBound:
         finally:
             self._prepare_step()
         return losses[:done]
+
+    def stepper(
+        self, arrays: list[Array], rng: Any = None
+    ) -> Callable[[Any, Sequence[float]], float]:
+        """Return a function of rows and settings that runs one step on these rows of arrays.
+
+        What ``epoch`` does for one step, without all that is the same at every call. A list of
+        settings that is the same object as before is taken to hold the same numbers.
+        """
+        leaves = self.executable.lowered.inputs
+        inputs = [
+            np.ascontiguousarray(x, leaf.dtype) for x, leaf in zip(arrays, leaves, strict=True)
+        ]
+        count = leaves[0].shape[0]
+        chosen, losses = np.zeros(count, np.int64), np.zeros(1)
+        table = self._table.copy()
+        table[_GATHER] = min(map(len, inputs))
+        table[_ROWS], table[_LOSSES] = chosen.ctypes.data, losses.ctypes.data
+        arguments = (*inputs, table, rng) if self._draws else (*inputs, table)
+        call, lent, loss = self._call, self._lent, losses.item
+
+        def step(rows: Any, settings: Sequence[float]) -> float:
+            if len(rows) != count:
+                raise ValueError(f"a batch of {len(rows)} rows in a program for {count}")
+            chosen[:] = rows
+            if settings is not self._given:
+                self._given = settings
+                if settings:
+                    self._settings[:] = settings
+            for slot, pool in lent:
+                table[slot] = pool.free().ctypes.data
+            done = call(*arguments)
+            if done < 1:
+                raise _failure(done)
+            return loss()
+
+        return step
 
 
 def _copying(view: Array) -> Callable[[], Any]:

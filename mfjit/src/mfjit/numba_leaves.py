@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from mfjit.ir import Value
+from mfjit.numba_moves import BAD_INDEX
 from mfjit.numba_source import Source
 from mfjit.numba_storage import SLOTS
 
 
 def write_inputs(source: Source) -> None:
-    """Write how a step gets its inputs: as they are given, or the rows that an epoch names."""
+    """Write how a step gets its inputs: as they are given, or the rows that an epoch names.
+
+    ``gather`` is how many rows there are to choose from, 0 for inputs as they are.
+    """
+    batched = [leaf for leaf in source.storage.lowered.inputs if leaf.shape and leaf.size]
+    if batched:
+        count = batched[0].shape[0]
+        i, row = (source.name(kind) for kind in "iq")
+        with source.block("if gather != 0:"):
+            with source.block(f"for {i} in range({count}):"):
+                source.line(f"{row} = rows[t * {count} + {i}]")
+                with source.block(f"if {row} < 0 or {row} >= gather:"):
+                    source.line(f"status = {BAD_INDEX}")
+            with source.block("if status != 0:"):
+                source.line("break")
     for leaf in source.storage.lowered.inputs:
         if leaf in source.storage.leaves:
             _write_small_input(source, leaf)

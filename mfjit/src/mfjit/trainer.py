@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,37 @@ class CompiledTrainer(Trainer):
             self._apply(program, outputs[1:])
         self.steps += 1
         return float(outputs[0])
+
+    def stepper(self, arrays: list[Array]) -> Callable[[Any], float | None]:
+        """Return a function of rows that trains for one step on these rows of the arrays."""
+        known: dict[int, tuple[TrainingProgram, Any]] = {}
+
+        def prepare(count: int) -> tuple[TrainingProgram, Any] | None:
+            kinds = tuple([((count, *array.shape[1:]), array.dtype) for array in arrays])
+            found = self._for(kinds)
+            if found is None or not found[0].updated or not hasattr(found[1], "stepper"):
+                return None
+            known[count] = found[0], found[1].stepper(arrays, self.rng)
+            return known[count]
+
+        def step(rows: Any) -> float | None:
+            found = known.get(len(rows)) or prepare(len(rows))
+            if found is None:
+                return None
+            program, run = found
+            state = self.rng.bit_generator.state if self.program.draws else None
+            try:
+                loss: float = run(rows, self._settings(program))
+            except Exception as error:
+                if state is not None:
+                    self.rng.bit_generator.state = state
+                inputs = [np.take(array, rows, axis=0) for array in arrays]
+                self.program.fail(inputs, self.values, self.rng, self.cost)
+                raise self._failed(error) from error
+            self.steps += 1
+            return loss
+
+        return step
 
     def epoch(self, arrays: list[Array], rows: Array, stop_when_not_finite: bool) -> Array:
         """Train for one step for each line of ``rows``."""
