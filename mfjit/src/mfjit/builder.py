@@ -228,7 +228,7 @@ class Builder:
                 return self._elementwise("subtract", (x, y.args[0]), dtype)
             if op == "subtract" and y.op == "negative":
                 return self._elementwise("add", (x, y.args[0]), dtype)
-        if op == "multiply" and x is y:
+        if op == "multiply" and x is y and dtype != _BOOL:
             return self._elementwise("square", (x,), dtype)
         return None
 
