@@ -84,10 +84,13 @@ class Trainer(ABC):
         Whose update it does.
     values : list of array
         The parameters, in the graph's order; overwritten by every step.
+    steps : int
+        How many updates the optimizer has done.
     """
 
     optimizer: Any
     values: list[Array]
+    steps: int
 
     @abstractmethod
     def step(self, inputs: list[Array]) -> float | None:

@@ -349,8 +349,11 @@ class Session:
             unheard = unheard_steps(self, len(left)) if compiled else 0
             if unheard:
                 trainer = self._trainer_for(optimizer, place, planned)
-                done = trainer.epoch(arrays, left[:unheard], stop_when_not_finite)
-                self.steps = self.steps + len(done)
+                before = trainer.steps
+                try:
+                    done = trainer.epoch(arrays, left[:unheard], stop_when_not_finite)
+                finally:  # Ctrl-C ends an epoch between two steps
+                    self.steps += trainer.steps - before
                 if len(done) == len(rows) or (stop_when_not_finite and 0 < len(done) < unheard):
                     return np.concatenate([losses, done]) if losses else done
                 losses += done.tolist()

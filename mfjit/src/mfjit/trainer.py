@@ -13,6 +13,7 @@ from mfcore.engine import Trainer
 from mfcore.errors import ExecutionError, type_name
 from mfcore.optimizer import Updates, optimizer_spec
 from mfjit.errors import CannotLower
+from mfjit.interrupts import deferred_interrupts
 from mfjit.lowering import Kind
 from mfjit.parameters import FlatParameters
 from mfjit.training import TrainingProgram
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mfjit.program import Bound, CompiledProgram
 
 LONGEST_ENTRY = 0.1
-"""Seconds for which compiled code runs before Python sees to signals again."""
+"""Seconds for which steps run before Ctrl-C is looked for; in round numbers."""
 
 
 class CompiledTrainer(Trainer):
@@ -62,6 +63,7 @@ class CompiledTrainer(Trainer):
         self._states: dict[tuple[int, int | None, int], Array] = {}
         self._flat: FlatParameters
         self._layout: Any = None
+        self._entry_steps: dict[Any, int] = {}
         self._last: tuple[TrainingProgram, Bound] | None = None
         self._fixed: tuple[TrainingProgram, list[float]] | None = None
 
@@ -140,20 +142,20 @@ class CompiledTrainer(Trainer):
         if not program.updated:
             return self._one_by_one(arrays, rows, stop_when_not_finite)
         losses: list[Array] = []
-        start, chunk = 0, 64
-        while start < len(rows):
-            part = rows[start : start + chunk]
-            before = perf_counter()
-            done = self._entry(program, bound, arrays, part, stop_when_not_finite)
-            losses.append(done)
-            if len(done) < len(part) or (stop_when_not_finite and not np.isfinite(done[-1])):
-                break
-            seconds = perf_counter() - before
-            start += len(part)
-            if seconds < LONGEST_ENTRY / 4:
-                chunk *= 4
-            elif seconds > LONGEST_ENTRY and chunk > 1:
-                chunk //= 2
+        start, chunk = 0, self._entry_steps.get(kinds, 1)
+        with deferred_interrupts() as interrupts:
+            while start < len(rows) and not interrupts.pending:
+                part = rows[start : start + chunk]
+                before = perf_counter()
+                done = self._entry(program, bound, arrays, part, stop_when_not_finite)
+                losses.append(done)
+                if len(done) < len(part) or (stop_when_not_finite and not np.isfinite(done[-1])):
+                    break
+                start += len(part)
+                seconds = max(perf_counter() - before, 1e-9)
+                if len(part) == chunk:
+                    chunk = max(1, min(8 * chunk, int(chunk * LONGEST_ENTRY / seconds)))
+        self._entry_steps[kinds] = chunk
         return np.concatenate(losses) if losses else np.empty(0)
 
     def _entry(
