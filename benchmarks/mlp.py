@@ -100,6 +100,9 @@ def miniflow_steps(training: Training, engine: str) -> Contender:
         session, X, y = session_of(training, engine)
         features, targets = training.features, training.targets
         optimizer = optimizer_of(training)
+        if engine != "reference":  # which would gather by the same call of NumPy
+            step = session.stepper({X: features, y: targets}, optimizer)
+            return lambda: [step(rows) for rows in training.rows]
 
         def run() -> list[float]:
             return [

@@ -71,19 +71,21 @@ class NumbaEngine(CompilingEngine):
 
     def compile(self, graph: Graph) -> CompiledProgram:
         """Return a program; a large graph of scalars runs from a tape."""
-        if len(graph) > SMALLEST_TAPE:
-            from mfjit.tape import program_for
-
-            program = program_for(graph, self)
-            if program is not None:
-                return program
-        return super().compile(graph)
+        return _on_a_tape(graph, self) or super().compile(graph)
 
     def executable(self, lowered: Lowered) -> Executable:
         """Return the program compiled, from the disk cache where it has been before."""
         from mfjit.numba_engine import NumbaExecutable
 
         return NumbaExecutable(lowered)
+
+
+def _on_a_tape(graph: Graph, engine: NumbaEngine) -> CompiledProgram | None:
+    if len(graph) < SMALLEST_TAPE:
+        return None
+    from mfjit.tape import program_for
+
+    return program_for(graph, engine)
 
 
 def missing_packages() -> list[str]:
@@ -101,9 +103,11 @@ class AutoEngine(NumpyEngine):
 
     name = "auto"
 
-    def compile(self, graph: Graph) -> AutoProgram:
-        """Return a program that chooses when it trains."""
-        return AutoProgram(graph, self)
+    def compile(self, graph: Graph) -> CompiledProgram:
+        """Return a program that chooses when it trains; a large graph of scalars is on a tape."""
+        if missing_packages():
+            return AutoProgram(graph, self)
+        return _on_a_tape(graph, NumbaEngine()) or AutoProgram(graph, self)
 
 
 class AutoProgram(CompiledProgram):
@@ -177,7 +181,7 @@ class AutoProgram(CompiledProgram):
 MOST_NODES = 5000
 """Up to this size a graph is compiled to NumPy calls, one or so for each node."""
 
-SMALLEST_TAPE = 1000
+SMALLEST_TAPE = 300
 """From this size on a graph of scalars runs from a tape: code for each node takes too long."""
 
 UNPLANNED = "no number of steps is planned, so none is compiled for"

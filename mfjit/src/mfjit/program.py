@@ -154,7 +154,7 @@ class CompiledProgram(Program):
     def name(self, engine: Engine) -> EngineName:
         if self.reason:
             return EngineName("reference", f"{engine.name} cannot run it: {self.reason}")
-        return EngineName(engine.name)
+        return EngineName(self.engine.name)
 
     # Runs
 
