@@ -30,7 +30,8 @@ def mf_drawers() -> Iterable[type]:
 
 @hookimpl
 def mf_commands() -> Iterable[Any]:
-    """The command ``replay``."""
+    """The commands ``replay`` and ``trace``."""
     from mftrace.commands import replay
+    from mftrace.trace_commands import trace
 
-    return [replay]
+    return [replay, trace]
