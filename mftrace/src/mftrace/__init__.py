@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mftrace.reading import read as read
     from mftrace.record import RecordTracer as RecordTracer
     from mftrace.recording import Recording as Recording
+    from mftrace.report import report_html as report_html
+    from mftrace.report import save_report as save_report
     from mftrace.replay_archive import ReplayError as ReplayError
     from mftrace.replaying import replay as replay
     from mftrace.summary import Summary as Summary
@@ -39,6 +41,8 @@ _MODULES = {
     "format_array": "format",
     "read": "reading",
     "replay": "replaying",
+    "report_html": "report",
+    "save_report": "report",
     "summary_of": "summary",
 }
 
