@@ -19,8 +19,11 @@ from mftrace.draw.ordering import reduce_crossings
 GAP = 22.0
 """Least distance between neighbours in a layer."""
 
-RISE = 34.0
+RISE = 40.0
 """Least distance between layers."""
+
+ARRIVAL = 8.0
+"""Length of the straight end of an edge, on which its arrow's head sits."""
 
 MARGIN = 16.0
 """Distance from the boxes to the border."""
@@ -256,5 +259,5 @@ def _routes(
         step = min(18.0, 1.3 * half / len(numbers))
         for place, number in enumerate(numbers):
             port = x[target] + step * (place - (len(numbers) - 1) / 2)
-            routes[number].append(Stroke(port, top, centre - extent.above))
+            routes[number].append(Stroke(port, top - ARRIVAL, centre - extent.above))
     return routes
