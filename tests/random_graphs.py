@@ -600,7 +600,7 @@ def basic_transposed(g: Grower, x: mf.Node) -> mf.Node:
 
 def _linear(g: Grower) -> mf.Node:
     X = g.float(2, 2)
-    n, k = g.values[X].shape
+    k = g.values[X].shape[1]
     m = g.random.choice(g.sizes)
     b = g.of_shape(g.random.choice([(m,), (1, m), (), (1,)]))
     return nn.Linear(X, g.of_shape((k, m)), b)

@@ -242,7 +242,7 @@ def test_gradients_of_random_graphs_agree_with_autograd(seed, operations):
                 fields = {n: getattr(node, n) for n in node.__operation__.hyperparameters}
                 known[node] = PEERS[type(node)](*[known[x] for x in node.inputs], **fields)
             elif node not in known:
-                known[node] = drawn.feeds[node] if node in drawn.feeds else node.value
+                known[node] = drawn.feeds.get(node, getattr(node, "value", None))
         return known[drawn.cost]
 
     with warnings.catch_warnings():

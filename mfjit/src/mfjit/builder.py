@@ -39,6 +39,7 @@ class Builder:
 
     def __init__(self) -> None:
         self.origin = ""
+        self.where = ""  # as `origin`, in full, for errors
         self.leaves: dict[str, list[Value]] = {
             "input": [], "parameter": [], "state": [], "setting": []
         }  # fmt: skip

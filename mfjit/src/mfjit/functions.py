@@ -203,8 +203,12 @@ def filled(arguments: Any, arrays: Sequence[Any]) -> Any:
     return arguments
 
 
-def emit_call(b: Builder, function: Any, arguments: Any, values: Sequence[Value]) -> Any:
+def emit_call(
+    b: Builder, function: Any, arguments: Any, values: Sequence[Value], why: str = ""
+) -> Any:
     """Emit a ``call``; return its value, or a tuple of ``item`` values.
+
+    ``why`` says, to people, why there is no other way.
 
     Raises
     ------
@@ -222,7 +226,9 @@ def emit_call(b: Builder, function: Any, arguments: Any, values: Sequence[Value]
             f"{_name(function)} has no rule for engines, and the shape of its result could "
             f"not be found by calling it: {error}"
         ) from error
-    how = {"function": function, "arguments": arguments}
+    if not why:
+        why = f"{b.where or b.origin} calls {_name(function)}, for which there is no rule"
+    how = {"function": function, "arguments": arguments, "why": why}
     if not isinstance(result, (tuple, list)):
         array = np.asarray(result)
         return b.call(values, array.shape, array.dtype, **how)

@@ -44,10 +44,11 @@ views (``VIEWS``)
     as many as the result's shape needs); ``max_pool2d(x)`` and ``max_pool2d_gradient(grad, x,
     pooled)`` also ``size``, and what pads them is never the largest. All arguments and the
     result have one float dtype.
-``call`` (``function``, ``arguments``), ``item`` (``index``)
+``call`` (``function``, ``arguments``, ``why``), ``item`` (``index``)
     A Python function called as it is; only the numpy engine does it. ``arguments`` are its
     positional and named arguments, with a ``Slot`` in the place of each array (see
-    ``functions.filled``). ``item`` takes one of several results.
+    ``functions.filled``); ``why`` says what stands in the way of instructions. ``item`` takes
+    one of several results.
 """
 
 from __future__ import annotations
@@ -198,6 +199,8 @@ def describe(value: Value, names: Mapping[Value, str]) -> str:
     """Return one instruction as text."""
     parts = [names[arg] for arg in value.args]
     for key, attribute in value.attributes.items():
+        if key == "why":
+            continue
         shown = "..." if isinstance(attribute, np.ndarray) and attribute.size > 4 else attribute
         parts.append(f"{key}={shown}")
     shape = "x".join(map(str, value.shape)) or "scalar"

@@ -102,6 +102,7 @@ class GraphReader(OperationReader):
                 self.values[position] = node.value
             else:
                 builder.origin = graph.name(node)
+                builder.where = f"forward of {graph.describe(node)}"
                 self.values[position] = self._forward(position, node)
 
     def value(self, node: Node) -> Value:
@@ -206,6 +207,7 @@ class GraphReader(OperationReader):
             if not any(flags):
                 continue
             builder.origin = f"backward of {graph.name(node)}"
+            builder.where = f"backward of {graph.describe(node)}"
             given = self._given[i] if again is None else again.given(i, found[i])
             for source, gradient in self._backward(i, node, given, found[i], sources, flags):
                 found[source] = found[source] + gradient if source in found else gradient
@@ -308,7 +310,8 @@ class GraphReader(OperationReader):
         call.names, call.fixed = names, fixed
         slots = tuple([Slot(k) for k in range(len(values))])
         try:
-            result = emit_call(self.builder, call, (slots, {}), values)
+            why = str(self._unreadable(node, call.which, error))
+            result = emit_call(self.builder, call, (slots, {}), values, why)
         except Exception:
             raise self._unreadable(node, call.which, error) from error
         if isinstance(result, tuple):

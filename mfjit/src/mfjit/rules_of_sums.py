@@ -93,6 +93,17 @@ def _std(b: Builder, a: Any, axis: Any = None, dtype: Any = None, out: Any = Non
     return b.elementwise("sqrt", _var(b, a, axis, dtype, out, ddof, keepdims, **options))
 
 
+@SUMS.of(np.linalg.norm)
+def _norm(b: Builder, x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Value:
+    y = b.value(x)
+    if ord is not None and not (ord == 2 and (y.ndim == 1 or isinstance(axis, int))):
+        raise NoRule
+    if y.dtype.kind != "f":
+        y = b.cast(y, np.float64)
+    total = reduced(b, "sum", b.elementwise("multiply", y, y), axis, keepdims)
+    return b.elementwise("sqrt", total)
+
+
 @SUMS.of(np.where)
 def _where(b: Builder, condition: Any, *xy: Any) -> Value:
     if len(xy) != 2:
