@@ -124,24 +124,23 @@ class Observer:
 
             taken = list(range(len(given)))
         heard = self._heard
-        take = itemgetter(*taken) if len(taken) > 1 else None
+        take = _taker(taken)
 
         def call(*arguments: Any) -> None:
-            if not self.attached:
-                return
-            if heard is not None and not heard.passes(hook, dict(zip(given, arguments))):
-                return
-            try:
-                if take is not None:
+            if self.attached:
+                try:
                     function(*take(arguments))
-                else:
-                    function(*[arguments[i] for i in taken])
-            except StopRun:
-                raise
-            except Exception as error:
-                self._detach(hook, error)
+                except StopRun:
+                    raise
+                except Exception as error:
+                    self._detach(hook, error)
 
-        return call
+        def call_if_heard(*arguments: Any) -> None:
+            assert heard is not None
+            if heard.passes(hook, dict(zip(given, arguments, strict=True))):
+                call(*arguments)
+
+        return call if heard is None else call_if_heard
 
     def close(self) -> None:
         """Close the plugin, where it can be closed; a fault of it is a warning."""
@@ -161,6 +160,14 @@ class Observer:
             DetachedTracerWarning,
             stacklevel=3,
         )
+
+
+def _taker(places: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Return what takes the elements at some places of a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    end = places[0] + 1 if places else 0
+    return itemgetter(slice(end - len(places), end))
 
 
 class Observers(tuple[Observer, ...]):

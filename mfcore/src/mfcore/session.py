@@ -100,7 +100,8 @@ class Session:
             self._let_listen(tracers)
         if not isinstance(graph, Graph):
             graph = Graph(graph) if isinstance(graph, Node) else Graph(*graph)
-            sorting = Observers([o for o in self.observers if o.wants("sort", None)])
+            own: tuple[Observer, ...] = self.observers
+            sorting = Observers([o for o in own if o.wants("sort", None)])
             if sorting:
                 replay_sort(graph, sorting)
         self.graph = graph

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from mftrace.errors import RecordingError as RecordingError
     from mftrace.errors import TracerOptionError as TracerOptionError
     from mftrace.format import format_array as format_array
+    from mftrace.gradients import GradientsTracer as GradientsTracer
+    from mftrace.gradients import GradientWarning as GradientWarning
     from mftrace.guard import GuardError as GuardError
     from mftrace.guard import GuardTracer as GuardTracer
     from mftrace.guard_report import GuardReport as GuardReport
+    from mftrace.profile import ProfileTracer as ProfileTracer
+    from mftrace.ledger import Ledger as Ledger
+    from mftrace.ledger import explain as explain
     from mftrace.reading import read as read
     from mftrace.record import RecordTracer as RecordTracer
     from mftrace.recording import Recording as Recording
@@ -29,15 +34,20 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "ConsoleTracer": "console",
+    "GradientWarning": "gradients",
+    "GradientsTracer": "gradients",
     "GuardError": "guard",
     "GuardReport": "guard_report",
     "GuardTracer": "guard",
+    "ProfileTracer": "profile",
+    "Ledger": "ledger",
     "RecordTracer": "record",
     "Recording": "recording",
     "RecordingError": "errors",
     "ReplayError": "replay_archive",
     "Summary": "summary",
     "TracerOptionError": "errors",
+    "explain": "ledger",
     "format_array": "format",
     "read": "reading",
     "replay": "replaying",

@@ -12,10 +12,12 @@ from mfcore import hookimpl
 def mf_tracers() -> Iterable[type]:
     """All tracers of the pack."""
     from mftrace.console import ConsoleTracer
+    from mftrace.gradients import GradientsTracer
     from mftrace.guard import GuardTracer
+    from mftrace.profile import ProfileTracer
     from mftrace.record import RecordTracer
 
-    return [ConsoleTracer, GuardTracer, RecordTracer]
+    return [ConsoleTracer, GuardTracer, RecordTracer, ProfileTracer, GradientsTracer]
 
 
 @hookimpl
