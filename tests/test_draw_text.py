@@ -39,7 +39,7 @@ def test_mermaid_keeps_any_name_inside_its_label(name):
     assert lines[0] == "flowchart TD"
     assert re.fullmatch(r'    n0\[/"[^"`<>{}|&\\*]*<br/>input"/\]:::input', lines[2])
     assert lines[4] == "    n0 --> n1"
-    assert [line.split()[0] for line in lines[5:]] == ["classDef"] * 2
+    assert [line.split()[0] for line in lines[5:]] == [*["classDef"] * 3, "class"]
 
 
 @given(st.one_of(st.sampled_from(NAMES), st.text(min_size=1).filter(str.strip)))
@@ -90,6 +90,17 @@ def test_edges_have_types_values_and_gradients():
 
     assert '-->|"2  float64<br/>grad 3"| n2' in MermaidDrawer().draw(run.session.graph, run)
     assert 'label="2  float64\\ngrad 3"' in DotDrawer().draw(run.session.graph, run)
+
+
+def test_an_output_has_its_value_in_its_box_and_stands_out():
+    x = mf.Input("x")
+    run = mf.Session(ops.Sin(x), engine="reference").run({x: 0.0})
+
+    mermaid, dot = (d().draw(run.session.graph, run) for d in (MermaidDrawer, DotDrawer))
+
+    assert 'n1("sin_1<br/>Sin(x)<br/>0  float64"):::operation' in mermaid
+    assert mermaid.endswith("    classDef output stroke-width:3px\n    class n1 output\n")
+    assert 'n1 [label="sin_1\\nSin(x)\\n0  float64", ' in dot
 
 
 def test_ten_thousand_nodes_can_be_written_whole():

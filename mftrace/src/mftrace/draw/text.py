@@ -61,9 +61,9 @@ class DotDrawer:
 def _mermaid(drawn: Diagram) -> str:
     theme = THEMES["light"]
     lines = ["flowchart TD", f"    accTitle: {drawn.title}"]
-    for number, box in enumerate(drawn.boxes):
+    for number, (box, written) in enumerate(zip(drawn.boxes, _lines(drawn), strict=True)):
         left, right = _BRACKETS[box.kind]
-        text = "<br/>".join(_mermaid_text(line) for line in (box.title, *box.lines))
+        text = "<br/>".join(map(_mermaid_text, written))
         lines.append(f'    n{number}{left}"{text}"{right}:::{box.kind}')
     for link in drawn.links:
         label = "<br/>".join(map(_mermaid_text, drawn.boxes[link.source].label))
@@ -76,7 +76,18 @@ def _mermaid(drawn: Diagram) -> str:
                 f"    classDef {kind} fill:{theme.fills[kind]},stroke:{theme.borders[kind]},"
                 f"color:{theme.text}{dashes}"
             )
+    outputs = ",".join(f"n{number}" for number, box in enumerate(drawn.boxes) if box.output)
+    lines += ["    classDef output stroke-width:3px", f"    class {outputs} output"]
     return "\n".join([*lines, ""])
+
+
+def _lines(drawn: Diagram) -> list[tuple[str, ...]]:
+    """Return what is written in each box: also what would be beside an edge, if none leaves it."""
+    left = {link.source for link in drawn.links}
+    return [
+        (box.title, *box.lines, *(() if number in left else box.label))
+        for number, box in enumerate(drawn.boxes)
+    ]
 
 
 def _mermaid_text(text: str) -> str:
@@ -87,15 +98,14 @@ def _mermaid_text(text: str) -> str:
 
 
 def _dot(drawn: Diagram) -> str:
-    theme = THEMES["light"]
     lines = [
         "digraph {",
         f"    label={_quoted(drawn.title)}",
         '    node [fontname="monospace", fontsize=11, style=filled]',
         '    edge [fontname="monospace", fontsize=10]',
     ]
-    for number, box in enumerate(drawn.boxes):
-        lines.append(f"    n{number} [{_attributes(box, theme.fills[box.kind])}]")
+    for number, (box, written) in enumerate(zip(drawn.boxes, _lines(drawn), strict=True)):
+        lines.append(f"    n{number} [{_attributes(box, written)}]")
     for link in drawn.links:
         label = drawn.boxes[link.source].label
         text = f"label={_quoted(*label)}, " if label else ""
@@ -105,10 +115,10 @@ def _dot(drawn: Diagram) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def _attributes(box: Box, fill: str) -> str:
-    border = THEMES["light"].borders[box.kind]
+def _attributes(box: Box, lines: tuple[str, ...]) -> str:
+    fill, border = THEMES["light"].fills[box.kind], THEMES["light"].borders[box.kind]
     attributes = [
-        f"label={_quoted(box.title, *box.lines)}",
+        f"label={_quoted(*lines)}",
         f"shape={_SHAPES[box.kind]}",
         f'fillcolor="{fill}"',
         f'color="{border}"',

@@ -120,9 +120,14 @@ def call_text(graph: mf.Graph, node: mf.Node) -> str:
     for field, default in _defaults(operation).items():
         value = getattr(node, field)
         if repr(value) != default:
-            shown = value.__name__ if isinstance(value, type) else reprlib.repr(value)
-            arguments.append(f"{field}={shown}")
+            arguments.append(f"{field}={_argument(value)}")
     return f"{spec.name}({', '.join(arguments)})"
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, type):
+        return value.__name__
+    return str(value) if isinstance(value, np.dtype) else reprlib.repr(value)
 
 
 @lru_cache
