@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from mftrace.guard import GuardError as GuardError
     from mftrace.guard import GuardTracer as GuardTracer
     from mftrace.guard_report import GuardReport as GuardReport
-    from mftrace.profile import ProfileTracer as ProfileTracer
     from mftrace.ledger import Ledger as Ledger
     from mftrace.ledger import explain as explain
+    from mftrace.profile import ProfileTracer as ProfileTracer
     from mftrace.reading import read as read
     from mftrace.record import RecordTracer as RecordTracer
     from mftrace.recording import Recording as Recording
-    from mftrace.report import report_html as report_html
-    from mftrace.report import save_report as save_report
     from mftrace.replay_archive import ReplayError as ReplayError
     from mftrace.replaying import replay as replay
+    from mftrace.report import report_html as report_html
+    from mftrace.report import save_report as save_report
     from mftrace.summary import Summary as Summary
     from mftrace.summary import summary_of as summary_of
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from mfcore.checks import unbroadcast
 from mfcore.errors import MiniFlowError, type_name
-from mfcore.node import Array, Node, as_array
+from mfcore.node import Array, Constant, Node, as_array
 from mfcore.operation import OperationSpec, spec_of
+from mfcore.run import Run
 from mftrace.guard_report import ArrayReport, Checks, GuardReport, array_report
 
 UNKNOWN: Any = object()
@@ -120,11 +121,7 @@ class Application:
         spec = self.spec
         if spec.backward is None:
             raise ApplicationError(f"{self.operation.__name__} has no backward")
-        saved = self.saved
-        if saved is UNKNOWN:
-            saved = self.forward()[1] if spec.saves else None
-        given = self._given() | {"grad": self.grad, "value": self.value, "saved": saved}
-        given |= {"saved_of_result": saved, "wanted": spec.wanted(self.wanted)}
+        given = self.given_backward()
         returned = self._call(lambda: spec.call_backward(given))
         gradients = returned if isinstance(returned, (tuple, list)) else (returned,)
         names = spec.input_names(len(self.inputs))
@@ -135,6 +132,14 @@ class Application:
             )
         fitted = self._call(lambda: list(self._fitted(gradients)))
         return dict(zip(names, fitted, strict=True))
+
+    def given_backward(self) -> dict[str, Any]:
+        """Return what ``backward`` may ask for, by name; ``saved`` is computed if need be."""
+        spec, saved = self.spec, self.saved
+        if saved is UNKNOWN:
+            saved = self.forward()[1] if spec.saves else None
+        given = self._given() | {"grad": self.grad, "value": self.value, "saved": saved}
+        return given | {"saved_of_result": saved, "wanted": spec.wanted(self.wanted)}
 
     def report(self) -> GuardReport:
         """Run what failed again, and report how it went.
@@ -224,6 +229,17 @@ class Application:
                 f"{self.phase} of {self.node} ({self.operation.qualified_name()}) raised "
                 f"{type(error).__name__}: {error}"
             ) from error
+
+
+def inputs_of(run: Run, node: Node) -> tuple[Any, ...]:
+    """Return what an operation got in a run: Python numbers stay such beside an array."""
+    stays = spec_of(node).broadcasts and not all(isinstance(s, Constant) for s in node.inputs)
+    return tuple(
+        source.value
+        if stays and isinstance(source, Constant) and type(source.value) in (bool, int, float)
+        else run[source]
+        for source in node.inputs
+    )
 
 
 def generator(state: Mapping[str, Any]) -> np.random.Generator:

@@ -16,7 +16,7 @@ import numpy as np
 import mfcore as mf
 from mfcore.errors import ExecutionError, StopRun, type_name
 from mfcore.node import Constant
-from mftrace.application import GENERATORS, UNKNOWN, Application, ApplicationError
+from mftrace.application import GENERATORS, UNKNOWN, Application, ApplicationError, inputs_of
 from mftrace.errors import TracerOptionError
 from mftrace.guard_report import Checks, GuardReport, array_report
 from mftrace.replay_archive import ReplayError
@@ -194,7 +194,7 @@ class GuardTracer:
             site=node.site,
             phase=phase,
             hyperparameters={name: getattr(node, name) for name in spec.hyperparameters},
-            inputs=_inputs(run, node),
+            inputs=inputs_of(run, node),
             sources=tuple(graph.name(source) for source in node.inputs),
             checks=self._checks,
             step=self._step,
@@ -283,17 +283,6 @@ class GuardTracer:
         if result.__operation__ is None or not result.__operation__.saves:
             return None
         return self._application(run, graph, result, "forward").forward()[1]
-
-
-def _inputs(run: mf.Run, node: mf.Node) -> tuple[Any, ...]:
-    """Return the values that an operation got: Python numbers stay such beside an array."""
-    stays = mf.spec_of(node).broadcasts and not all(isinstance(s, Constant) for s in node.inputs)
-    return tuple(
-        source.value
-        if stays and isinstance(source, Constant) and type(source.value) in (bool, int, float)
-        else run[source]
-        for source in node.inputs
-    )
 
 
 def _same(one: mf.Array, other: mf.Array) -> bool:
