@@ -33,8 +33,8 @@ function luminance(rgb) {
 function shown(value, digits = 6) {
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "inf" : "−inf";
-  if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value).replace("-", "−");
-  return String(Number(value.toPrecision(digits))).replace("-", "−");
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value).replaceAll("-", "−");
+  return String(Number(value.toPrecision(digits))).replaceAll("-", "−");
 }
 
 function numbers(text, wide) {
@@ -115,14 +115,16 @@ function indices(array, n) {
   return found;
 }
 
+const HIGHEST = 420; // pixels, about, of all tiles
+
 function canvasOf(array, scale, width) {
   const { rows, columns, tiles, across } = arrangement(array.counts, array.values.length);
   const gap = tiles > 1 ? 5 : 0;
   const down = Math.ceil(tiles / across);
   const room = (width - gap * (across + 1)) / (columns * across);
   const few = tiles === 1 && columns <= 8 && rows <= 24 && room >= 34;
-  let cell = Math.max(few ? 34 : 1, Math.min(Math.floor(room), few ? 64 : tiles > 1 ? 10 : 20));
-  if (few) cell = Math.min(Math.floor(room), 64);
+  const low = tiles > 1 ? Math.max(3, Math.floor(HIGHEST / (rows * down))) : Infinity;
+  const cell = Math.max(1, Math.floor(Math.min(room, few ? 48 : tiles > 1 ? 10 : 20, low)));
   const height = few ? 24 : Math.max(cell, 1);
   const full = [cell * columns * across + gap * (across + 1), height * rows * down + gap * (down + 1)];
   const ratio = window.devicePixelRatio || 1;
@@ -149,7 +151,7 @@ function canvasOf(array, scale, width) {
       brush.fillRect(x, y, cell, height);
       if (few) {
         brush.fillStyle = luminance(rgb) > 0.18 ? "#000" : "#fff";
-        brush.fillText(shown(value, cell > 50 ? 3 : 2), x + cell / 2, y + height / 2, cell - 4);
+        brush.fillText(shown(value, 3), x + cell / 2, y + height / 2, cell - 4);
       } else if (!Number.isFinite(value) && cell >= 3) {
         brush.strokeStyle = theme() === "dark" ? "#fff" : "#000";
         brush.beginPath();
@@ -255,11 +257,12 @@ function matrix(title, name, array, width) {
     const to = steps[event.key];
     if (to >= 0 && to <= last) mark((at = to), true);
   });
-  figure.append(box, readout);
+  figure.append(box);
+  if (array.values.length > 1 || scale > 0) figure.append(legend(scale));
+  figure.append(readout);
   if (!array.whole) {
     figure.append(element("p", { class: "summary" }, `Large: ${array.counts.join(" × ")} evenly chosen elements are shown. Of all: ${summaryText(about)}.`));
   }
   if (array.dtype.startsWith("complex")) figure.append(element("p", { class: "summary" }, "Magnitudes of complex numbers."));
-  if (array.values.length > 1 || scale > 0) figure.append(legend(scale));
   return figure;
 }

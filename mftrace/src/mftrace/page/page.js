@@ -2,7 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const state = { frame: 0, moment: 0, timer: null };
+const state = { frame: 0, moment: 0, timer: null, sourceOpen: false };
 
 // A moment is one node's turn in a pass.
 function momentsOf(frame) {
@@ -137,12 +137,14 @@ function show() {
   slider.setAttribute("aria-valuetext", text);
   $("now").textContent = text;
   const last = state.frame === data.frames.length - 1;
-  $("first").disabled = state.moment === 0;
-  $("previous").disabled = state.moment === 0 && state.frame === 0;
-  $("next").disabled = state.moment === moments.length - 1 && last;
-  $("last").disabled = state.moment === moments.length - 1;
-  $("previous-step").disabled = state.frame === 0;
-  $("next-step").disabled = last;
+  // Not `disabled`, which would take the keyboard's place away.
+  const off = (id, is) => $(id).setAttribute("aria-disabled", String(is));
+  off("first", state.moment === 0);
+  off("previous", state.moment === 0 && state.frame === 0);
+  off("next", state.moment === moments.length - 1 && last);
+  off("last", state.moment === moments.length - 1);
+  off("previous-step", state.frame === 0);
+  off("next-step", last);
   $("step-label").textContent = frame.step === null ? "Run" : "Training step";
   if ($("step") !== document.activeElement) $("step").value = frame.key;
   const loss = frame.step === null ? null : curve.lossOf(frame.step);
@@ -185,7 +187,14 @@ function showDetails(graph, node, moment) {
   for (const [name, text] of facts) if (text) list.append(element("dt", {}, name), element("dd", { class: "mono" }, text));
   parts.push(list);
   const source = backward ? operation.backward : operation.forward;
-  if (source) parts.push(element("details", {}, element("summary", {}, `Source of ${moment.phase}`), element("pre", { tabindex: "0", "aria-label": `Source of ${moment.phase}` }, source)));
+  if (source) {
+    const text = `Source of ${moment.phase}`;
+    const fold = element("details", {}, element("summary", {}, text), element("pre", { tabindex: "0", role: "group", "aria-label": text }, source));
+    fold.open = state.sourceOpen;
+    fold.addEventListener("toggle", () => (state.sourceOpen = fold.open));
+    parts.push(fold);
+  }
+  const groups = [];
   const pass = frameNow().passes[moment.pass];
   const about = moment.about;
   const figure = (title, name, slot) => matrix(title, name, arrayIn(pass, slot), width);
@@ -193,12 +202,12 @@ function showDetails(graph, node, moment) {
     const received = about.received.map(([sender, slot]) => sender === null
       ? figure(["as seed"], "received as seed", slot)
       : figure(["from ", nodeButton(sender)], `received from ${graph.nodes[sender].name}`, slot));
-    if (received.length) parts.push(element("h3", {}, "Received"), arrays(received));
-    if (about.grad !== null) {
-      parts.push(element("h3", {}, "Gradient"));
-      const one = about.received.length === 1 && about.received[0][1] === about.grad;
-      if (one) parts.push(element("p", { class: "faint" }, "What it received is all of it."));
-      else parts.push(figure([`the sum of all ${about.received.length} received`], "gradient", about.grad));
+    // One gradient that was received is the whole of it, and needs no sum.
+    const whole = received.length === 1 && about.received[0][1] === about.grad;
+    if (received.length) groups.push(group(whole ? "Received, and with it the gradient" : "Received", received));
+    if (about.grad !== null && !whole) {
+      const title = about.received.length ? [`the sum of all ${about.received.length} received`] : [node.name];
+      groups.push(group("Gradient", [figure(title, `gradient of ${node.name}`, about.grad)]));
     }
     if (about.sent) {
       const sent = about.sent.map(([field, slot], i) => {
@@ -207,7 +216,7 @@ function showDetails(graph, node, moment) {
         if (slot === null) return element("p", {}, ...title, ": nothing");
         return figure(title, `sent to ${graph.nodes[input].name}`, slot);
       });
-      parts.push(element("h3", {}, "Sent"), arrays(sent));
+      groups.push(group("Sent", sent));
     }
   }
   const values = node.inputs.map((input, i) => {
@@ -216,14 +225,24 @@ function showDetails(graph, node, moment) {
     if (value) return matrix(title, `${graph.nodes[input].name} as ${node.fields[i]}`, value, width);
     return element("p", {}, ...title, ": its value was not recorded");
   });
-  if (values.length) parts.push(element("h3", {}, "Inputs"), arrays(values));
+  if (values.length) groups.push(group("Inputs", values));
   const value = backward ? valueOf(about.node) : arrayIn(pass, about.value);
-  if (value) parts.push(element("h3", {}, "Value"), matrix([node.name], `value of ${node.name}`, value, width));
-  panel.replaceChildren(...parts);
+  if (value) groups.push(group("Value", [matrix([node.name], `value of ${node.name}`, value, width)]));
+  parts.push(element("div", { class: "groups" }, ...groups));
+  replace(panel, parts);
 }
 
-function arrays(figures) {
-  return element("div", { class: "arrays" }, ...figures);
+function group(title, figures) {
+  return element("div", { class: "group" }, element("h3", {}, title), element("div", { class: "arrays" }, ...figures));
+}
+
+// Replace what a panel shows; who was in it with the keyboard stays at the same thing.
+function replace(panel, parts) {
+  const focused = panel.contains(document.activeElement) ? document.activeElement : null;
+  const places = () => [...panel.querySelectorAll("button, summary, [tabindex]")];
+  const at = focused ? places().indexOf(focused) : -1;
+  panel.replaceChildren(...parts);
+  if (focused) (places()[at] ?? panel).focus({ preventScroll: true });
 }
 
 // Text in which double backticks enclose code.
