@@ -97,6 +97,24 @@ def observing(tracer: str | object, options: dict[str, Any] | None = None) -> Ob
     return Observer(cls(**options), repr(name), heard)
 
 
+@contextmanager
+def traced(tracers: Iterable[str | object]) -> Iterator[tuple[Any, ...]]:
+    """Let several tracers listen to a ``with`` block: names, perhaps with options, or objects.
+
+    Yields
+    ------
+    tuple of object
+        The tracers.
+    """
+    listening, made = observing_all(tracers)
+    token = active_observers.set((*active_observers.get(), *listening))
+    try:
+        yield tuple(observer.plugin for observer in listening)
+    finally:
+        active_observers.reset(token)
+        close_all(made)
+
+
 def parse_tracer(text: str) -> tuple[str, dict[str, Any]]:
     """Split ``"record:path=run.jsonl,every=10"`` into the name and the options.
 

@@ -15,6 +15,7 @@ from mfcore import Array, Engine, Graph, Input, Node, Parameter, Session
 from mfcore.errors import DefinitionError, DivergenceWarning, type_name
 from mfcore.optimizer import optimizer_spec
 from mfcore.registry import observers
+from mfcore.trace import traced
 from mfoptim.batches import Batches, Sampling, checked_data, not_finite, split
 from mfoptim.callbacks import Callbacks, StopTraining
 from mfoptim.errors import FitError
@@ -37,6 +38,7 @@ def fit(
     validation_split: float = 0.0,
     validation_data: Mapping[Any, Any] | None = None,
     session: Session | None = None,
+    tracers: Iterable[str | object] = (),
 ) -> History:
     """Train the parameters that a cost depends on, so that it becomes small.
 
@@ -75,6 +77,9 @@ def fit(
     session : Session, optional
         Continue to train this session, which keeps its parameters and random state, and its
         optimizer's state where the optimizer is the same object as before.
+    tracers : iterable of str or object, optional
+        Tracers that listen to all of this: names, perhaps with options
+        (``"record:path=run.jsonl"``), or objects.
 
     Returns
     -------
@@ -111,53 +116,54 @@ def fit(
     """
     _check_numbers(epochs, batch_size, sampling, validation_split)
     _check_optimizer(optimizer)
-    graph, node = _graph_and_cost(cost, session)
-    called = Callbacks(callbacks)
-    arrays = checked_data(graph, data)
-    problems = _problems(graph, arrays, "")
-    finite_data = not problems
-    split_rng, rows_rng, session_rng = _random_streams(seed)
-    held_out: dict[Input, Array] | None = None
-    if validation_data is not None:
-        if validation_split:
-            raise FitError("give either validation_split or validation_data, not both")
-        held_out = checked_data(graph, validation_data, "validation_data")
-        problems += _problems(graph, held_out, "validation ")
-    elif validation_split:
-        arrays, held_out = split(arrays, validation_split, split_rng)
-    batches = _batches(graph, arrays, batch_size, sampling)
-    validation = None if held_out is None else Batches(held_out, batches.size)
-    called.check_monitors(
-        ("loss", "seconds") if validation is None else ("loss", "validation_loss", "seconds")
-    )
-    session = _session(graph, engine, session_rng, session)
-    for parameter in graph.parameters:
-        value = np.reshape(session[parameter], (1, -1))
-        if not np.isfinite(value).all():
-            problems.append(f"parameter {graph.name(parameter)} holds NaN or inf at the start")
+    with traced(tracers):
+        graph, node = _graph_and_cost(cost, session)
+        called = Callbacks(callbacks)
+        arrays = checked_data(graph, data)
+        problems = _problems(graph, arrays, "")
+        finite_data = not problems
+        split_rng, rows_rng, session_rng = _random_streams(seed)
+        held_out: dict[Input, Array] | None = None
+        if validation_data is not None:
+            if validation_split:
+                raise FitError("give either validation_split or validation_data, not both")
+            held_out = checked_data(graph, validation_data, "validation_data")
+            problems += _problems(graph, held_out, "validation ")
+        elif validation_split:
+            arrays, held_out = split(arrays, validation_split, split_rng)
+        batches = _batches(graph, arrays, batch_size, sampling)
+        validation = None if held_out is None else Batches(held_out, batches.size)
+        called.check_monitors(
+            ("loss", "seconds") if validation is None else ("loss", "validation_loss", "seconds")
+        )
+        session = _session(graph, engine, session_rng, session)
+        for parameter in graph.parameters:
+            value = np.reshape(session[parameter], (1, -1))
+            if not np.isfinite(value).all():
+                problems.append(f"parameter {graph.name(parameter)} holds NaN or inf at the start")
 
-    training = _Training(
-        session,
-        node,
-        optimizer,
-        batches,
-        validation,
-        called,
-        rows_rng,
-        finite_data,
-        planned=epochs * batches.steps,
-    )
-    stopped = training.run(epochs)
-    history = History(
-        session=session,
-        loss=[epoch["loss"] for epoch in training.epochs],
-        validation_loss=[epoch["validation_loss"] for epoch in training.epochs if validation],
-        seconds=[epoch["seconds"] for epoch in training.epochs],
-        steps=training.steps,
-        stopped=stopped,
-        problems=problems,
-    )
-    called.fire("on_train_finish", session, history)
+        training = _Training(
+            session,
+            node,
+            optimizer,
+            batches,
+            validation,
+            called,
+            rows_rng,
+            finite_data,
+            planned=epochs * batches.steps,
+        )
+        stopped = training.run(epochs)
+        history = History(
+            session=session,
+            loss=[epoch["loss"] for epoch in training.epochs],
+            validation_loss=[epoch["validation_loss"] for epoch in training.epochs if validation],
+            seconds=[epoch["seconds"] for epoch in training.epochs],
+            steps=training.steps,
+            stopped=stopped,
+            problems=problems,
+        )
+        called.fire("on_train_finish", session, history)
     if stopped.reason == "diverged":
         warnings.warn(stopped.message, DivergenceWarning, stacklevel=2)
     return history
@@ -304,7 +310,7 @@ class _Training:
         return Stopped("finished", epochs, f"Finished after {epochs} epoch{plural}.")
 
     def _run_epoch(self) -> Stopped | None:
-        listening = observers("training")
+        listening = observers("training", None, self.session)
         if listening:
             listening.fire("mf_epoch_start", session=self.session, epoch=self.epoch)
         before = self.session.parameters if self.finite_data else {}

@@ -101,6 +101,8 @@ class GradientsTracer:
     """
 
     name: ClassVar[str] = "gradients"
+    quiet: ClassVar[bool] = True
+    """It prints nothing, so a progress bar may."""
 
     def __init__(
         self,

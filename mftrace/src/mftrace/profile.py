@@ -92,6 +92,8 @@ class ProfileTracer:
     """
 
     name: ClassVar[str] = "profile"
+    quiet: ClassVar[bool] = True
+    """It prints nothing, so a progress bar may."""
 
     def __init__(self, *, path: str | os.PathLike[str] | None = None, limit: int = LIMIT) -> None:
         if type(limit) is not int or limit < 0:

@@ -82,6 +82,8 @@ class RecordTracer:
     """
 
     name: ClassVar[str] = "record"
+    quiet: ClassVar[bool] = True
+    """It prints nothing, so a progress bar may."""
 
     def __init__(
         self,
@@ -587,6 +589,7 @@ class _FileSink:
                 self._archive = zipfile.ZipFile(arrays_path(path), "w", zipfile.ZIP_STORED)
             except OSError:
                 self._text.close()
+                path.unlink()
                 raise
         except OSError as error:
             raise RecordingError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import sys
 import warnings
@@ -211,7 +212,12 @@ def _writable_plot(path: Path) -> Path:
     "[default: numpy where mfjit is installed, else reference]",
 )
 @click.option(
-    "--trace", metavar="NAME", help="Let a tracer listen: `--trace console` shows every node."
+    "--trace",
+    "traces",
+    multiple=True,
+    metavar="NAME[:OPTION=VALUE,...]",
+    help="Let a tracer listen, with options: console, record:path=run.jsonl,every=10, profile, "
+    "gradients, guard, or any tracer of a pack; repeatable.",
 )
 @click.option(
     "--plot",
@@ -234,7 +240,7 @@ def train(
     settings: tuple[str, ...],
     standardise: bool,
     standardise_target: bool | None,
-    trace: str | None,
+    traces: tuple[str, ...],
     plot: str | None,
     no_plot: bool,
     **options: Any,
@@ -259,8 +265,7 @@ def train(
     activation = training.resolve("operation", activation, training.is_activation)
     if options["engine"] is not None:
         options["engine"] = training.resolve("engine", options["engine"])
-    if trace is not None:
-        trace = training.resolve("tracer", trace)
+    chosen_tracers = [_tracer(text) for text in traces]
     picture = None if no_plot else _writable_plot(Path(plot or f"{dataset.name}_loss.png"))
 
     X = training.standardised(dataset.X) if standardise else dataset.X
@@ -270,15 +275,18 @@ def train(
     from miniflow.reporting import ProgressBar, show_facts
 
     with ExitStack() as stack:
-        if trace is not None:
-            stack.enter_context(mf.tracing(trace))
-        progress = stack.enter_context(ProgressBar(options["epochs"], shown=trace is None))
+        tracers = [stack.enter_context(mf.tracing(name, **given)) for name, given in chosen_tracers]
+        quiet = all(getattr(tracer, "quiet", False) for tracer in tracers)
+        progress = stack.enter_context(ProgressBar(options["epochs"], shown=quiet))
         network = training.build_network(len(dataset.features), sizes, activation, options["seed"])
         _announce(dataset, network, rule, options, standardise, bool(standardise_target))
         history = training.train(network, X, y, rule, callbacks=[progress], **options)
 
     loss = training.mean_squared_error(history, network, X, y) * float(unit) ** 2
     click.echo(f"\n{history.table()}")
+    for tracer in tracers:
+        if (table := getattr(tracer, "table", None)) is not None:
+            click.echo(f"\n{table()}")
     if standardise_target:
         click.echo("(losses of the standardised target: in units of its variance)")
     click.echo()
@@ -299,6 +307,24 @@ def train(
         raise click.ClickException(history.stopped.message)
     if unsaved:
         raise click.ClickException(unsaved)
+
+
+def _tracer(text: str) -> tuple[str, dict[str, Any]]:
+    """Read a tracer with its options, and check that they fit before anything runs."""
+    from mfcore.trace import FILTERS, parse_tracer
+    from miniflow.train import resolve
+
+    name, given = parse_tracer(text)
+    name = resolve("tracer", name)
+    known = inspect.signature(mf.registry.current().tracer(name)).parameters
+    unknown = [option for option in given if option not in known and option not in FILTERS]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        raise click.BadParameter(
+            f"the tracer {name} has no option {unknown[0]!r}; it has "
+            f"{', '.join(dict.fromkeys([*known, *FILTERS]))}",
+            param_hint="--trace",
+        )
+    return name, given
 
 
 def _announce(
