@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import mfcore as mf
+import mfops_basic
 from mfcore.errors import ExecutionError, StopRun
 from mfops_basic import Add, Cast, Divide, Log, Log1p, MatMul, Mul, Power, Sqrt, Square, Sum
 from mfops_basic import Exp as Exponential
@@ -137,7 +138,7 @@ def test_the_report_says_what_went_in_and_came_out():
     assert str(raised.value) == (
         "sqrt_1 gave NaN in forward: all that went in was good: it came up here\n"
         "  operation            mfops_basic.Sqrt\n"
-        "  pack                 mfops_basic 0.1.0\n"
+        f"  pack                 mfops_basic {mfops_basic.__version__}\n"
         f"  built at             {__file__}:{line}\n"
         "  in   subtract_1 (x)  float64[2, 2] min -2 max 1 mean -0.5\n"
         "  out  value           float64[2, 2] min 0 max 1 mean 0.5; 2 of 4 bad (NaN: 2), "
@@ -429,3 +430,12 @@ def test_train_is_guarded_by_name(tmp_path):
     assert bad.exit_code == 1
     assert "Error: " in bad.output
     assert "bad" in bad.output
+
+
+def test_the_page_says_what_its_programs_print(page_of_programs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    blocks = page_of_programs("docs/guard.md")
+
+    assert len(blocks) == 4
+    assert [printed for printed, _ in blocks] == [said for _, said in blocks]

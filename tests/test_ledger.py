@@ -437,3 +437,10 @@ def test_names_are_escaped():
     assert "script" not in checker.tags
     assert "<script>alert(1)</script>" in checker.text
     assert checker.open == []
+
+
+def test_the_page_says_what_its_programs_print(page_of_programs):
+    blocks = page_of_programs("docs/ledger.md")
+
+    assert len(blocks) == 5
+    assert [printed for printed, _ in blocks] == [said for _, said in blocks]
