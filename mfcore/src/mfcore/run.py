@@ -67,6 +67,12 @@ class Run:
         """Gradients of the last ``backward``; ``None`` where none were computed yet."""
         return self._gradients
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show."""
+        from mfcore.html import run_html
+
+        return run_html(self)
+
     def _repr_svg_(self) -> str | None:
         """Return the graph with the run's values, for notebooks; ``None`` if no pack draws SVG."""
         from mfcore.drawing import drawn_inline
@@ -193,6 +199,12 @@ class Gradients(Mapping[Node, Array]):
         names = ", ".join(graph.name(node) for node in self._nodes)
         return f"<Gradients of {graph.name(graph.nodes[self._place])} for {names}>"
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show."""
+        from mfcore.html import gradients_html
+
+        return gradients_html(self, self._session.graph)
+
     @property
     def of(self) -> Node:
         """The node that was differentiated."""
@@ -206,8 +218,8 @@ class Gradients(Mapping[Node, Array]):
         return gradient_of_itself(session.graph, self._place, value, self._grad)
 
     def _compute(self, nodes: tuple[Node, ...]) -> None:
-        run = self._run
-        graph = run.session.graph
+        run, program = self._run, self._session.program
+        graph = self._session.graph
         wrt = [graph.position(node) for node in nodes]
         for node in nodes:
             if isinstance(node, Constant):
@@ -216,16 +228,18 @@ class Gradients(Mapping[Node, Array]):
                     f"to get its gradient"
                 )
         memory = run.propagate(self._place, wrt, self._grad)
-        for node, position in zip(nodes, wrt, strict=True):
-            gradient = run.session.program.gradients(memory, [position])[0]
+        found = program.gradients(memory, wrt)
+        for node, position, gradient in zip(nodes, wrt, found, strict=True):
             if gradient is None:
-                value = run.session.program.value(run.memory, position)
+                value = program.value(run.memory, position)
                 gradient = np.zeros(value.shape, value.dtype if value.dtype.kind == "f" else float)
             self._nodes[node] = read_only(gradient)
 
 
 def read_only(value: Any) -> Array:
     """Return a view of an array that cannot be written to."""
+    if type(value) is np.float64:
+        return value  # type: ignore[return-value]
     if not isinstance(value, np.ndarray):
         scalar: Any = np.asarray(value)[()]  # a NumPy scalar cannot be written to
         return scalar  # type: ignore[no-any-return]

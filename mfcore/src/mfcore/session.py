@@ -116,6 +116,11 @@ class Session:
         self._values = [np.array(node.value) for node in graph.parameters]
         self._slot = {node: i for i, node in enumerate(graph.parameters)}
         self._places = tuple(graph.position(node) for node in graph.parameters)
+        self._single = [
+            place
+            for place, node in zip(self._places, graph.parameters, strict=True)
+            if node.value.ndim == 0
+        ]
         self._only_output = graph.position(graph.outputs[0]) if len(graph.outputs) == 1 else None
         self._feed = Feeding(graph, [graph.position(node) for node in graph.inputs])
         self._feed_step = Feeding(graph, range(len(graph.inputs)))
@@ -125,6 +130,12 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session on {self.engine.name!r} of {self.graph!r}>"
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show."""
+        from mfcore.html import session_html
+
+        return session_html(self)
 
     @property
     def trains_on(self) -> EngineName:
@@ -224,6 +235,8 @@ class Session:
         for place, value in zip(self._places, self._values, strict=True):
             # A trainer overwrites its values; what a run has shown stays.
             memory[place] = value if kept else value.copy()
+        for place in self._single:  # as everywhere in a run, single numbers are NumPy's scalars
+            memory[place] = memory[place][()]
         return memory
 
     def step(self, feeds: Feeds | None, optimizer: Any, *, cost: Node | None = None) -> float:
