@@ -338,10 +338,9 @@ def _notes(
         )
     if cells < CELLS[0]:
         notes.append(f"Of each array {cells} elements are shown at most.")
-    if recording.dropped:
-        notes.append(
-            f"{recording.dropped:,} passes were not recorded: the recording reached its limit."
-        )
-    if len(recording.steps) > MOST_LOSSES:
-        notes.append(f"The loss curve has {MOST_LOSSES:,} of {len(recording.steps):,} points.")
+    steps = recording.steps
+    if bare := sum(not step.passes for step in steps):
+        notes.append(f"Of {bare:,} of {len(steps):,} training steps only the loss was recorded.")
+    if len(steps) > MOST_LOSSES:
+        notes.append(f"The loss curve has {MOST_LOSSES:,} of {len(steps):,} points.")
     return notes
