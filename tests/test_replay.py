@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from operation_samples import SAMPLES as SAMPLES_OF_ALL
 
 import mfcore as mf
 from mfops_basic import BroadcastTo, Concatenate, OneHot
@@ -124,6 +125,37 @@ def test_a_failure_comes_up_again_from_its_file(make, tmp_path):
 
     assert report.reproduced
     assert (report.results, report.inputs) == (expected.results, expected.inputs)
+
+
+@pytest.mark.parametrize("sample", SAMPLES_OF_ALL, ids=str)
+def test_every_operation_runs_again_from_its_file_with_the_same_bits(sample, tmp_path):
+    inputs = [mf.Input(f"in_{i}") for i in range(len(sample.inputs))]
+    node = sample.operation(*inputs, **sample.hyperparameters)
+    run = mf.Session(node, engine="reference", seed=0).run(
+        dict(zip(inputs, sample.inputs, strict=True))
+    )
+    value = run[node]
+    grad = np.ones(value.shape) * 0.5
+    wrt = [inputs[k] for k in sample.differentiable]
+    made = application(
+        sample.operation,
+        [run[x] for x in inputs],
+        "backward",
+        hyperparameters={n: getattr(node, n) for n in mf.spec_of(node).hyperparameters},
+        grad=grad,
+        value=value,
+        wanted=tuple(x in wrt for x in inputs),
+        rng=dict(np.random.default_rng(0).bit_generator.state),
+    )
+
+    read = read_replay(written(made, tmp_path / "sample.npz"))
+
+    assert read.forward()[0].tobytes() == value.tobytes()
+    sent = list(read.backward().values()) if wrt else []
+    for k in sample.differentiable:
+        expected = run.backward(wrt=wrt, grad=grad)[inputs[k]]
+        found = np.zeros(expected.shape) if sent[k] is None else np.asarray(sent[k])
+        assert found.tobytes() == np.asarray(expected).tobytes()
 
 
 def test_the_same_failure_gives_the_same_bytes():
