@@ -15,7 +15,9 @@ from finite_differences import assert_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operation_samples import SAMPLES
-from random_graphs import RULES, Grower, random_graphs
+from random_graphs import Grower, random_graphs
+from random_operations import RULES
+from test_jit_numpy import as_if_large
 
 import mfcore as mf
 import mfops_basic as basic
@@ -155,6 +157,14 @@ def assert_agrees(drawn, engine):
 @given(drawn=random_graphs())
 def test_random_graphs_and_their_gradients_on_numpy(drawn):
     assert_agrees(drawn, NUMPY)
+
+
+@settings(max_examples=150)
+@given(drawn=random_graphs())
+def test_random_graphs_on_numpy_as_if_their_arrays_were_large(drawn):
+    with pytest.MonkeyPatch.context() as patch:
+        as_if_large(patch)
+        assert_agrees(drawn, NUMPY)
 
 
 @settings(max_examples=4)

@@ -185,6 +185,38 @@ def test_divergence_is_reported_as_on_the_reference(engine, rate):
     assert stopped[0][0].reason == "diverged"
 
 
+SPECIAL = np.array([-0.0, 0.0, 1e-300, 1e300, -2.0, np.inf, -np.inf, np.nan])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x + 0.0,
+        lambda x: x + (-0.0),
+        lambda x: x - 0.0,
+        lambda x: x - (-0.0),
+        lambda x: x * 1e200 * 1e200,
+        lambda x: x * 1e-200 * 1e-200,
+        lambda x: x / 5e-324,
+        lambda x: x * 0.0,
+        lambda x: x - x,
+        lambda x: np.negative(-x) * -1.0,
+        lambda x: (x > 0) * (x > 0),
+    ],
+)
+def test_simplifying_keeps_the_signs_of_zeros_and_what_is_not_finite(function):
+    x = mf.Input()
+    results = []
+    with np.errstate(all="ignore"):
+        for e in (NUMPY, REFERENCE):
+            node = function(x)
+            value = mf.Session(node, engine=e).run({x: SPECIAL})[node]
+            results.append((value, np.signbit(value)[~np.isnan(value)]))
+    for found, expected in zip(*results, strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
 # Hooks
 
 
