@@ -59,11 +59,18 @@ def draw(
     return None
 
 
+def inline_drawer() -> Any:
+    """Return the class that draws for notebooks, ``None`` where no enabled pack has one."""
+    try:
+        return current().drawer("svg")
+    except (UnknownNameError, AmbiguousNameError):
+        return None
+
+
 def drawn_inline(graph: Graph, run: Run | None = None) -> str | None:
     """Return a graph as SVG for notebooks, ``None`` where no enabled pack draws that."""
-    try:
-        drawer = current().drawer("svg")
-    except (UnknownNameError, AmbiguousNameError):
+    drawer = inline_drawer()
+    if drawer is None:
         return None
     picture = drawer().draw(graph, run)
     return picture if isinstance(picture, str) else picture.decode("utf-8")

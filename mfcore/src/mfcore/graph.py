@@ -226,6 +226,13 @@ class Graph:
 
         return drawn_inline(self)
 
+    def _repr_html_(self) -> str | None:
+        """Return a table for notebooks where no pack draws SVG; else ``None``: they show that."""
+        from mfcore.drawing import inline_drawer
+        from mfcore.html import graph_html
+
+        return graph_html(self) if inline_drawer() is None else None
+
     def _check_names(self) -> None:
         seen: dict[str, Node] = {}
         for node in self.nodes:

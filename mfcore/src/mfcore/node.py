@@ -161,6 +161,12 @@ class Node(NumpySyntax["Node"]):
         name = f" {self.name!r}" if self.name else ""
         return f"<{self.qualified_name()}{name}>"
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show."""
+        from mfcore.html import node_html
+
+        return node_html(self)
+
     # NumPy's syntax: what NumPy is asked to do with nodes becomes a node.
 
     _numpy = staticmethod(dispatch.call)  # this way a call less than as a method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -74,6 +75,20 @@ class History:
         span = f", loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g}" if self.loss else ""
         return f"<History of {len(self.loss)} epochs{span}, {self.stopped.reason}>"
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: how it ended, the loss curve, a table of losses."""
+        from mfoptim.history_html import history_html
+
+        return history_html(self)
+
+    def shown_epochs(self, rows: int) -> list[int]:
+        """Return at most ``rows`` epochs, evenly spread from the first to the last."""
+        count = len(self.loss)
+        if rows == 1:
+            return [count]
+        spread = np.linspace(1, count, rows).round().astype(int)
+        return [int(epoch) for epoch in np.unique(spread)]
+
     def table(self, rows: int = 10) -> str:
         """Return a plain-text table of epochs and losses.
 
@@ -91,14 +106,12 @@ class History:
             raise FitError(f"a table needs at least one row, not {rows}")
         if not self.loss:
             return "no epoch was finished"
-        count = len(self.loss)
-        shown = [count] if rows == 1 else np.unique(np.linspace(1, count, rows).round().astype(int))
         columns = {"loss": self.loss}
         if self.validation_loss:
             columns["validation loss"] = self.validation_loss
         columns["seconds"] = self.seconds
         lines = [["epoch", *columns]]
-        for epoch in shown:
+        for epoch in self.shown_epochs(rows):
             lines.append([str(epoch), *(f"{values[epoch - 1]:.5g}" for values in columns.values())])
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         return "\n".join(
@@ -179,4 +192,13 @@ def _new_figure() -> Any:
         raise MissingPackageError(
             'drawing needs matplotlib, which is not installed: pip install "mfoptim[plot]"'
         ) from error
-    return Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+
+    class NotebookFigure(Figure):  # type: ignore[misc, unused-ignore]
+        """A figure that notebooks show, though pyplot does not know it."""
+
+        def _repr_png_(self) -> bytes:
+            picture = BytesIO()
+            self.savefig(picture, format="png")
+            return picture.getvalue()
+
+    return NotebookFigure(figsize=(7, 4.5), dpi=120, layout="constrained")
