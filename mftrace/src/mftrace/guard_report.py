@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DIGITS = ".6g"
+_all, _least, _most = np.logical_and.reduce, np.minimum.reduce, np.maximum.reduce
 _LONG = 200  # characters of a name or a hyperparameter that are shown
 
 
@@ -38,16 +39,21 @@ class Checks:
 
     def passes(self, array: Any) -> bool:
         """Whether an array holds nothing bad."""
-        x = np.asarray(array)
-        if self.low is not None or self.high is not None:
-            return not self.kinds(x)
-        if x.dtype.kind not in "fc":
-            return True
-        if self.nan and self.inf:
-            return bool(np.isfinite(x).all())
-        if self.nan:
-            return not bool(np.isnan(x).any())
-        return not (self.inf and bool(np.isinf(x).any()))
+        if type(array) is np.float64:
+            least = most = float(array)
+            finite = math.isfinite(least)
+        else:
+            x = np.asarray(array)
+            if not x.size:
+                return True
+            finite = x.dtype.kind not in "fc" or bool(_all(np.isfinite(x), axis=None))
+            if (self.low is None and self.high is None) or x.dtype.kind == "c":
+                return finite or not self.kinds(x)
+            least, most = _least(x, axis=None), _most(x, axis=None)
+        # What is bad is looked for only where not all is plainly good.
+        low, high = self.low, self.high
+        good = finite and (low is None or least >= low) and (high is None or most <= high)
+        return bool(good) or not self.kinds(np.asarray(array))
 
     def kinds(self, array: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
         """Return where bad elements are, by kind, for each kind that there is."""
