@@ -154,7 +154,7 @@ def test_gradients_tell_shapes_and_norms():
 
     assert "Gradients of mse_1" in page.text
     assert "W1 float64[2, 1] 0.000112033" in page.text
-    assert "b float64[1] 5.01029e-05 [-5.01029e-05]" in page.text
+    assert "b float64[1] 5.01029e-05 [-5.010287e-05]" in page.text
 
 
 def test_showing_a_run_computes_nothing_new():

@@ -30,7 +30,9 @@ _CELL = 'style="text-align:left;vertical-align:top"'
 
 def panel(title: str, *parts: str) -> str:
     """Return parts, each of them HTML, below a title."""
-    return f'<div class="miniflow"><p><strong>{escape(title)}</strong></p>{"".join(parts)}</div>'
+    return (
+        f'<div class="miniflow-panel"><p><strong>{escape(title)}</strong></p>{"".join(parts)}</div>'
+    )
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
