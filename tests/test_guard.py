@@ -8,6 +8,9 @@ import attrs
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 import mfcore as mf
 import mfops_basic
@@ -17,6 +20,7 @@ from mfops_basic import Exp as Exponential
 from mfops_nn import MSE, Dropout, Linear, Sigmoid, Softmax
 from mfoptim import SGD, fit
 from mftrace import GuardError, GuardTracer, TracerOptionError, replay
+from mftrace.guard_report import Checks
 from miniflow.cli import main
 
 
@@ -385,6 +389,25 @@ def test_statistics_are_of_the_finite_elements(tmp_path):
     assert found.mean == pytest.approx(1.3e308)
     assert found.counts == (("NaN", 1), ("inf", 1), ("-inf", 1))
     assert (found.bad, found.first) == (3, (2,))
+
+
+@given(
+    checks=st.builds(
+        Checks,
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([None, -2.0, 0.0]),
+        st.sampled_from([None, 0.5, 3.0]),
+    ),
+    values=npst.arrays(
+        st.sampled_from(["f8", "f4", "f2"]),
+        npst.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=2),
+        elements=st.sampled_from([0.0, 1.0, -1.0, 5.0, np.nan, np.inf, -np.inf]),
+    ),
+)
+def test_an_array_passes_exactly_if_nothing_bad_is_found_in_it(checks, values):
+    assert checks.passes(values) == (not checks.kinds(values))
+    assert checks.passes(values[()]) == checks.passes(values)
 
 
 @pytest.mark.parametrize(
