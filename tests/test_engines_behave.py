@@ -242,6 +242,8 @@ def test_observed_runs_go_to_the_reference_engine_which_is_said_once(engine):
         losses[0].append(session.step(data, optimizer))
         run = session.run(data)
     assert len(listener.nodes) == 3 * len(graph)
+    assert run.engine == "reference"
+    assert "cannot be observed" in run.engine.reason
     assert run[graph.outputs[0]] == plain_value(graph, data, session)
     losses[0].append(session.step(data, optimizer))
     assert len(listener.nodes) == 3 * len(graph)

@@ -27,11 +27,12 @@ class Run:
     Arrays are handed out read-only: a result may share its memory with another.
     """
 
-    __slots__ = ("__weakref__", "_gradients", "memory", "session")
+    __slots__ = ("__weakref__", "_gradients", "memory", "observed", "session")
 
     def __init__(self, session: Session, memory: Memory) -> None:
         self.session = session
         self.memory = memory
+        self.observed = False
         self._gradients: Gradients | None = None
 
     def __getitem__(self, node: Node | str) -> Array:
@@ -50,6 +51,9 @@ class Run:
     def engine(self) -> EngineName:
         """Name of the engine that ran, with the reason for its choice as ``reason``."""
         session = self.session
+        if self.observed and not session.program.observable:
+            reason = f"{session.engine.name} cannot be observed node by node"
+            return EngineName("reference", reason)
         return session.program.name(session.engine)
 
     @property

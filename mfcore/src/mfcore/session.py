@@ -220,6 +220,7 @@ class Session:
         if listening := observers("run", self.running_step, self):
             about = {"session": self, "run": run, "phase": "forward", "graph": self.graph}
             self._say_who_is_observed()
+            run.observed = True
             listening.fire("mf_run_start", **about)
             self.program.forward_observed(memory, listening, run)
             listening.fire("mf_run_finish", **about)
