@@ -36,7 +36,10 @@ ROWS = 256
 """Passes after which what is pending is written."""
 
 PENDING = 8 * 2**20
-"""Bytes of arrays after which what is pending is written."""
+"""Bytes of arrays after which what is pending is written; a 16th of the limit if that is less."""
+
+LINE, MEMBERS = 170, 2000
+"""Bytes, at most, of the line about a pass, and of what a block is called in both files."""
 
 WHOLE_SHARE = 0.8
 """Share of the size limit that whole arrays may fill; summaries go on up to the limit."""
@@ -100,6 +103,7 @@ class RecordTracer:
         self._arrays: Kept = arrays
         self._every = every
         self._limit = size_in_bytes(limit)
+        self._most_pending = min(PENDING, self._limit // 16)
         self._sink: _Sink = _MemorySink() if path is None else _FileSink(_checked_path(path))
         self._started = perf_counter()
         self._graphs: dict[mf.Graph, int] = {}
@@ -226,7 +230,7 @@ class RecordTracer:
         pending.rows.append(() if self._arrays == "none" else values)
         self._pending_bytes += pending.nbytes
         self._queue.append(about)
-        if len(self._queue) > 3 * ROWS or self._pending_bytes > PENDING:
+        if len(self._queue) > 3 * ROWS or self._pending_bytes > self._most_pending:
             self._flush()
 
     def _plan(self, graph: mf.Graph, told: list[Any], flat: list[Any]) -> _Plan:
@@ -299,7 +303,7 @@ class RecordTracer:
         rows, pending.rows = pending.rows, []
         left = self._limit - self._sink.size
         stored, summarised = pending.chosen(self._arrays, len(rows), left, self._limit)
-        needed = len(rows) * pending.bytes_of(stored, summarised)
+        needed = len(rows) * (LINE + pending.bytes_of(stored, summarised)) + MEMBERS
         pending.block = None
         if needed > left:
             self._full = True

@@ -17,7 +17,7 @@ STATISTICS = 7
 SIZE = STATISTICS * 8 + BINS * 4
 """Bytes that a summary takes in a file."""
 
-_HUGE = 1e150  # above it, squares overflow: such rows are scaled down first
+_HUGE = 1e150  # above it squares overflow, below 1 / 1e150 they underflow: rows are scaled first
 
 
 @attrs.frozen
@@ -128,8 +128,9 @@ def _describe(
     """Write what finite rows are like into rows of the statistics and of the histogram."""
     statistics[:, 0], statistics[:, 1] = low, high
     largest = np.maximum(np.abs(low), np.abs(high))
-    scale = np.where(largest > _HUGE, largest, 1.0)
-    if (largest > _HUGE).any():
+    far = (largest > _HUGE) | ((largest < 1 / _HUGE) & (largest > 0))
+    scale = np.where(far, largest, 1.0)
+    if far.any():
         x, low, high = x / scale[:, None], low / scale, high / scale
     above = x - low[:, None]
     width = high - low
