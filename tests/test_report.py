@@ -6,7 +6,9 @@ import base64
 import json
 import math
 import re
+import tempfile
 import webbrowser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -334,8 +336,9 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def opened(monkeypatch):
+def opened(monkeypatch, tmp_path):
     addresses = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(webbrowser, "open", lambda address: addresses.append(address) or True)
     return addresses
 
@@ -389,3 +392,24 @@ def test_view_needs_a_recording(tmp_path, monkeypatch, opened):
     assert done.exit_code == 2
     assert "there is no recording in this folder" in done.output
     assert opened == []
+
+
+# The documentation
+
+
+def test_the_page_about_pages_does_what_it_says(page_of_programs, tmp_path, monkeypatch, opened):
+    monkeypatch.chdir(tmp_path)
+    for printed, said in page_of_programs("docs/report.md"):
+        assert printed == said
+    text = (Path(__file__).parent.parent / "docs" / "report.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^miniflow (.*)$", text, re.M)
+    assert len(commands) == 3
+    for command in commands:
+        done = CliRunner().invoke(main, command.split(), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert len(opened) == 1
+    data = data_of((tmp_path / "run.html").read_text(encoding="utf-8"))
+    assert len(data["frames"]) == 138
+    assert len(data_of((tmp_path / "images.html").read_text(encoding="utf-8"))["frames"]) == 30
+    for image in re.findall(r"\((images/.*?)\)", text):
+        assert (Path(__file__).parent.parent / "docs" / image).exists()

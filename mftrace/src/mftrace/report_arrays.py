@@ -43,6 +43,8 @@ def shown_counts(shape: tuple[int, ...], cells: int) -> tuple[int, ...]:
     (11, 13)
     >>> shown_counts((32, 16, 28, 28), 4096)
     (2, 2, 28, 28)
+    >>> shown_counts((8, 4, 12, 12), 4096)
+    (7, 4, 12, 12)
     """
     if len(shape) == 1:
         return (min(shape[0], LONGEST_VECTOR, cells),)
@@ -65,7 +67,8 @@ def shown_counts(shape: tuple[int, ...], cells: int) -> tuple[int, ...]:
             axis = longest(trailing, 1)
         if axis is None:
             break
-        counts[axis] = (counts[axis] + 1) // 2
+        enough = counts[axis] * cells // math.prod(counts)
+        counts[axis] = max((counts[axis] + 1) // 2, enough)
     return tuple(counts)
 
 

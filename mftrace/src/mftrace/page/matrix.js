@@ -96,7 +96,7 @@ function arrangement(counts, values) {
     const [rows, columns] = counts.slice(-2);
     const outer = counts.slice(0, -2);
     const tiles = outer.reduce((a, b) => a * b, 1);
-    const across = outer.length > 1 ? outer[outer.length - 1] : Math.ceil(Math.sqrt(tiles));
+    const across = outer.length > 1 && outer[outer.length - 1] > 1 ? outer[outer.length - 1] : Math.ceil(Math.sqrt(tiles));
     return { rows, columns, tiles, across: Math.max(across, 1) };
   }
   const columns = Math.min(values, 16);
@@ -115,7 +115,7 @@ function indices(array, n) {
   return found;
 }
 
-const HIGHEST = 420; // pixels, about, of all tiles
+const HIGHEST = 420; // pixels, about
 
 function canvasOf(array, scale, width) {
   const { rows, columns, tiles, across } = arrangement(array.counts, array.values.length);
@@ -123,8 +123,8 @@ function canvasOf(array, scale, width) {
   const down = Math.ceil(tiles / across);
   const room = (width - gap * (across + 1)) / (columns * across);
   const few = tiles === 1 && columns <= 8 && rows <= 24 && room >= 34;
-  const low = tiles > 1 ? Math.max(3, Math.floor(HIGHEST / (rows * down))) : Infinity;
-  const cell = Math.max(1, Math.floor(Math.min(room, few ? 48 : tiles > 1 ? 10 : 20, low)));
+  const low = Math.max(3, Math.floor(HIGHEST / (rows * down)));
+  const cell = Math.max(1, Math.floor(few ? Math.min(room, 48) : Math.min(room, tiles > 1 ? 10 : 20, low)));
   const height = few ? 24 : Math.max(cell, 1);
   const full = [cell * columns * across + gap * (across + 1), height * rows * down + gap * (down + 1)];
   const ratio = window.devicePixelRatio || 1;
@@ -258,7 +258,7 @@ function matrix(title, name, array, width) {
     if (to >= 0 && to <= last) mark((at = to), true);
   });
   figure.append(box);
-  if (array.values.length > 1 || scale > 0) figure.append(legend(scale));
+  if (array.values.length > 1) figure.append(legend(scale));
   figure.append(readout);
   if (!array.whole) {
     figure.append(element("p", { class: "summary" }, `Large: ${array.counts.join(" × ")} evenly chosen elements are shown. Of all: ${summaryText(about)}.`));
