@@ -108,7 +108,10 @@ def test_every_golden_text_has_its_program() -> None:
 
 
 @pytest.mark.parametrize("page", ["docs/tracing.md", "mftrace/README.md"])
-def test_the_page_shows_what_its_examples_print(page: str) -> None:
+def test_the_page_shows_what_its_examples_print(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # for the files that they write
     text = (ROOT / page).read_text(encoding="utf-8")
     examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
     namespace: dict[str, Any] = {}
