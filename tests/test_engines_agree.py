@@ -85,7 +85,7 @@ def test_an_operation_and_its_gradients_on_numpy(sample, dtype):
         assert_close(found[x], expected[x])
 
 
-PARTS = 6
+PARTS = 12
 """Programs to compile: numba takes longer for one of twice the length than for two."""
 
 
