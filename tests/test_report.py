@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mfcore as mf
@@ -222,6 +222,7 @@ FORWARD = "@staticmethod\ndef forward(x):\n    {}"
         (operation("", FORWARD.format("return")), ""),
         (operation("", "def forward(x): return (" * 500), ""),
         (operation("", "def forward(x): return " + "(" * 5000), ""),
+        (operation("", FORWARD.format("return a" + ".b" * 900)), ""),
         (operation("", "\0"), ""),
         (operation("", "not python at all"), ""),
         (operation("", "x = 1"), ""),
@@ -298,7 +299,59 @@ def test_steps_with_one_number_and_runs_beside_training_have_keys_of_their_own()
     assert [frame["key"] for frame in data["frames"]] == ["1", "1-2", "run-3"]
 
 
+def test_of_very_many_passes_of_a_run_some_are_shown():
+    x = mf.Input("x")
+    with mf.tracing("record") as record:
+        run = mf.Session(x * x).run({x: 1.0})
+        for seed in range(150):
+            run.backward(grad=float(seed), wrt=[x])
+    data = data_of(mftrace.report_html(record.recording))
+    assert [len(frame["passes"]) for frame in data["frames"]] == [100]
+    assert data["notes"] == ["Of one run 100 passes are shown at most."]
+
+
 # Errors and files
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """A recording's file, and its lines as JSON."""
+    path = tmp_path_factory.mktemp("hostile") / "run.jsonl"
+    recorded(steps=2, path=path)
+    return path, [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def leaves_of(value, place=()):
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from leaves_of(value[key], (*place, key))
+    elif place:
+        yield place
+
+
+TEXTS = st.sampled_from(["", "x", HOSTILE, "\ud800", "NaN", "return " * 9, "x" * 3000, "operation"])
+NUMBERS = st.one_of(st.integers(0, 4), st.sampled_from([12, 2**53 + 1, 2**62, 1.5, "inf"]))
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_can_be_read_can_be_shown(lines, data):
+    path, told = lines
+    changed = json.loads(json.dumps(told))
+    for _ in range(data.draw(st.integers(1, 3))):
+        line = changed[data.draw(st.integers(1, len(changed) - 1))]
+        places = [place for place in leaves_of(line) if place[-1] not in ("event", "kind")]
+        *place, last = data.draw(st.sampled_from(places or [("event",)]))
+        for key in place:
+            line = line[key]
+        line[last] = data.draw(TEXTS if isinstance(line[last], str) else NUMBERS)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in changed))
+    try:
+        page = mftrace.report_html(mftrace.read(path))
+    except RecordingError:
+        return
+    data_of(page)
+    assert page.count("</script>") == 2
 
 
 def test_a_recording_without_a_pass_is_an_error():

@@ -15,6 +15,7 @@ from mftrace.draw import words
 from mftrace.errors import RecordingError
 from mftrace.recording import (
     Layout,
+    LayoutNode,
     RecordedArray,
     RecordedGraph,
     RecordedOperation,
@@ -32,6 +33,12 @@ ENOUGH = 24
 
 MOST_LOSSES = 20_000
 """Points of the loss curve that are kept."""
+
+MOST_PASSES = 100
+"""Passes of one run that are shown at most."""
+
+LONGEST_FUNCTION = 2_000
+"""Characters of a function up to which a formula is looked for in it."""
 
 LONGEST_SOURCE = 20_000
 """Characters of an operation's source up to which it is shown."""
@@ -109,7 +116,9 @@ def _frames(recording: Recording) -> list[Frame]:
     together: dict[tuple[int, int], list[RecordedPass]] = {}
     for recorded in recording.passes:
         if len(recorded):
-            together.setdefault((recorded.run, recorded.graph.index), []).append(recorded)
+            passes = together.setdefault((recorded.run, recorded.graph.index), [])
+            if len(passes) < MOST_PASSES:
+                passes.append(recorded)
     trained = any(passes[0].step is not None for passes in together.values())
     used: set[str] = set()
     frames = []
@@ -192,11 +201,16 @@ def _layout(layout: Layout, graph: int) -> dict[str, Any]:
                 "value": about.value,
                 "received": [list(pair) for pair in about.received],
                 "grad": about.grad,
-                "sent": None if about.sent is None else [list(pair) for pair in about.sent],
+                "sent": None if about.sent is None else _sent(layout, about),
             }
             for about in layout.nodes
         ],
     }
+
+
+def _sent(layout: Layout, about: LayoutNode) -> list[list[Any]]:
+    sent = (about.sent or ())[: len(layout.graph.nodes[about.position].inputs)]
+    return [[words.clean(field), slot] for field, slot in sent]
 
 
 def _add_types(layout: Layout, types: dict[int, str]) -> None:
@@ -220,7 +234,7 @@ def _graph(graph: RecordedGraph, types: dict[int, str]) -> dict[str, Any]:
             described.append(_operation(node.operation))
         nodes.append(
             {
-                "name": words.clean(node.name),
+                "name": words.short(node.name, 500),
                 "kind": node.kind,
                 "operation": operations[name],
                 "call": call_text(graph, node),
@@ -263,7 +277,7 @@ def formula(operation: RecordedOperation) -> str:
     if found and re.search(r"\s[-+*/@<>=]|^-|\w\(", found[1]):
         return words.clean(found[1])
     returned = _returned(operation.forward)
-    return "" if returned is None else words.short(ast.unparse(returned), 400)
+    return "" if returned is None else _text(returned)
 
 
 def derivatives(backward: str) -> list[str]:
@@ -272,7 +286,7 @@ def derivatives(backward: str) -> list[str]:
     if returned is None:
         return []
     parts = returned.elts if isinstance(returned, ast.Tuple) else [returned]
-    return [words.short(ast.unparse(_where_wanted(part)), 400) for part in parts]
+    return [_text(_where_wanted(part)) for part in parts]
 
 
 def _where_wanted(expression: ast.expr) -> ast.expr:
@@ -281,15 +295,22 @@ def _where_wanted(expression: ast.expr) -> ast.expr:
         test, taken, other = expression.test, expression.body, expression.orelse
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             test, taken, other = test.operand, other, taken
-        if not ast.unparse(test).startswith("wanted."):
+        if not _text(test).startswith("wanted."):
             break
         expression = taken
     return expression
 
 
+def _text(expression: ast.expr) -> str:
+    try:
+        return words.short(ast.unparse(expression), 400)
+    except RecursionError:
+        return ""
+
+
 def _returned(source: str) -> ast.expr | None:
     """Return the expression that a function of one statement returns. Nothing is executed."""
-    if not source or len(source) > LONGEST_SOURCE:
+    if not source or len(source) > LONGEST_FUNCTION:
         return None
     try:
         body = ast.parse(source).body
@@ -338,6 +359,8 @@ def _notes(
         )
     if cells < CELLS[0]:
         notes.append(f"Of each array {cells} elements are shown at most.")
+    if any(len(frame.passes) == MOST_PASSES for frame in shown):
+        notes.append(f"Of one run {MOST_PASSES} passes are shown at most.")
     steps = recording.steps
     if bare := sum(not step.passes for step in steps):
         notes.append(f"Of {bare:,} of {len(steps):,} training steps only the loss was recorded.")

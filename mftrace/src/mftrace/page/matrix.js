@@ -240,11 +240,13 @@ function matrix(title, name, array, width) {
     box.setAttribute("aria-valuetext", say(n));
   };
   mark(0, false);
-  drawn.canvas.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const scaled = drawn.canvas.getBoundingClientRect();
     const n = drawn.elementAt(((event.clientX - scaled.left - 1) / (scaled.width - 2)) * drawn.full[0], ((event.clientY - scaled.top - 1) / (scaled.height - 2)) * drawn.full[1]);
     if (n !== null) mark((at = n), true);
-  });
+  };
+  drawn.canvas.addEventListener("pointermove", point);
+  drawn.canvas.addEventListener("pointerdown", point);
   drawn.canvas.addEventListener("pointerleave", () => mark(at, box === document.activeElement));
   box.addEventListener("focus", () => mark(at, true));
   box.addEventListener("blur", () => mark(at, false));

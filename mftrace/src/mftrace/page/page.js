@@ -135,7 +135,7 @@ function show() {
   slider.value = state.moment + 1;
   const text = `${state.moment + 1} of ${moments.length}: ${moment.phase} of ${node.name}`;
   slider.setAttribute("aria-valuetext", text);
-  $("now").textContent = text;
+  say("now", text);
   const last = state.frame === data.frames.length - 1;
   // Not `disabled`, which would take the keyboard's place away.
   const off = (id, is) => $(id).setAttribute("aria-disabled", String(is));
@@ -148,15 +148,20 @@ function show() {
   $("step-label").textContent = frame.step === null ? "Run" : "Training step";
   if ($("step") !== document.activeElement) $("step").value = frame.key;
   const loss = frame.step === null ? null : curve.lossOf(frame.step);
-  $("about-step").textContent = [
+  say("about-step", [
     `${state.frame + 1} of ${data.frames.length} shown`,
     frame.epoch === null ? "" : `epoch ${frame.epoch}`,
     loss === null ? "" : `loss ${shown(loss)}`,
     frame.passes.every((pass) => pass.complete) ? "" : "stopped before its end",
-  ].filter(Boolean).join(", ");
+  ].filter(Boolean).join(", "));
   curve.mark(state.frame);
   showDetails(graph, node, moment);
   writeAddress();
+}
+
+// Screen readers read out what changes: the same again is no change.
+function say(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
 }
 
 function nodeButton(position) {
