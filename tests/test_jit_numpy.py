@@ -238,11 +238,14 @@ def test_leaves_exchange_their_contents():
     assert (first.tolist(), second.tolist()) == ([3, 4], [1, 2])
 
 
-def network(n=5, features=3, hidden=4, dtype=np.float64):
-    """Return one step of gradient descent on a network with one hidden layer."""
+def network(n=5, features=3, hidden=4, dtype=np.float64, rate=None):
+    """Return one step of gradient descent on a network with one hidden layer.
+
+    The rate is a setting, or the number given.
+    """
     b = Builder()
     X, y = b.input((n, features), dtype), b.input((n, 1), dtype)
-    rate = b.leaf("setting", (), dtype)
+    rate = b.leaf("setting", (), dtype) if rate is None else b.literal(rate, dtype)
     sizes = [features * hidden, hidden, hidden, 1]
     ends = np.cumsum(sizes).tolist()
     p = b.leaf("parameter", (ends[-1],), dtype)
@@ -497,7 +500,7 @@ def test_single_numbers(dtype):
 
 @pytest.mark.parametrize("returned", [False, True])
 def test_the_rate_of_gradient_descent_is_part_of_what_the_gradient_starts_from(returned):
-    lowered = network()
+    lowered = network(rate=0.3)
     if returned:  # then the gradient itself is needed
         step = lowered.updates[0][1].args[1]
         lowered = ir.Lowered(
@@ -511,9 +514,15 @@ def test_the_rate_of_gradient_descent_is_part_of_what_the_gradient_starts_from(r
     simpler = for_numpy(lowered)
     assert (simpler.updates[0][1].args[1].op == "concatenate") is not returned
     p = np.random.default_rng(1).normal(size=lowered.parameters[0].shape)
-    expected = interpret(lowered, batch(), [p], settings=[0.3])
-    found = interpret(simpler, batch(), [p], settings=[np.array(0.3)])
+    expected = interpret(lowered, batch(), [p])
+    found = interpret(simpler, batch(), [p])
     np.testing.assert_allclose(found[1][0], expected[1][0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [None, 1.5, 1e6, 1e-6, 0.0, -0.3, np.nan])
+def test_a_rate_that_could_change_more_than_rounding_stays_where_it_is(rate):
+    lowered = for_numpy(network(rate=rate))
+    assert lowered.updates[0][1].args[1].op == "multiply"
 
 
 def test_a_penalty_on_the_parameters_is_not_scaled_away():

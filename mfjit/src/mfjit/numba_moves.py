@@ -25,7 +25,8 @@ def write_move(source: Source, group: Group) -> None:
     value = group.values[0]
     write = _WRITERS.get(value.op)
     if value.op == "call":
-        raise CannotCompile(f"{value.attributes['why']} (the numba engine calls no Python)")
+        why = value.attributes.get("why") or f"{value.origin} is a call"
+        raise CannotCompile(f"{why} (the numba engine calls no Python)")
     if write is None:
         raise CannotCompile(
             f"{value.op} {value.attributes.get('name', '')} at "
