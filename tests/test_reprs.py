@@ -157,6 +157,14 @@ def test_gradients_tell_shapes_and_norms():
     assert "b float64[1] 5.01029e-05 [-5.010287e-05]" in page.text
 
 
+def test_a_run_as_text_names_engine_and_graph():
+    x = mf.Input("x")
+
+    run = mf.Session(x + 1, engine="reference").run({x: 2})
+
+    assert repr(run) == "<Run on 'reference' of <Graph of 3 nodes, outputs add_1>>"
+
+
 def test_showing_a_run_computes_nothing_new():
     cost, feeds = network()
     run = mf.Session(cost).run(feeds)

@@ -71,6 +71,9 @@ class Run:
         """Gradients of the last ``backward``; ``None`` where none were computed yet."""
         return self._gradients
 
+    def __repr__(self) -> str:
+        return f"<Run on {str(self.engine)!r} of {self.session.graph!r}>"
+
     def _repr_html_(self) -> str:
         """Return what notebooks show."""
         from mfcore.html import run_html
