@@ -100,12 +100,11 @@ class ProfileTracer:
             raise TracerOptionError(f"limit must be a number of events, not {limit!r}")
         self._path = None if path is None else Path(path)
         self._limit = limit
-        self._dropped = 0
         self._began = perf_counter_ns()
         self._thread = threading.get_native_id()
         # Calls, nanoseconds and bytes of each node, by phase and graph.
-        self._totals: dict[tuple[str, mf.Graph], dict[mf.Node, list[int]]] = {}
-        self._current: dict[mf.Node, list[int]] = {}
+        self._totals: dict[tuple[str, mf.Graph], dict[mf.Node, list[Any]]] = {}
+        self._current: dict[mf.Node, list[Any]] = {}
         self._keeps = path is not None
         self._whole: dict[str, list[int]] = {}  # calls, inclusive and inner nanoseconds
         self._spans: list[tuple[int, int, Any]] = []
@@ -148,14 +147,14 @@ class ProfileTracer:
     def _add(self, node: mf.Node, now: int, made: int) -> None:
         totals = self._current.get(node)
         if totals is None:
-            totals = self._current[node] = [0, 0, 0]
+            totals = self._current[node] = [0, 0, 0, (self._graph, node)]
         took = now - self._at
         totals[0] += 1
         totals[1] += took
         totals[2] += made
         self._inner += took
         if self._keeps:
-            self._keep(self._at, took, (self._graph, node))
+            self._spans.append((self._at, took, totals[3]))
 
     @mf.hookimpl
     def mf_run_start(self, phase: str, graph: mf.Graph) -> None:
@@ -210,15 +209,9 @@ class ProfileTracer:
         totals[2] += inner
         if self._open:
             self._open[-1][2] += took
-        self._keep(began, took, (what, number))
-
-    def _keep(self, began: int, took: int, what: Any) -> None:
-        if not self._keeps:
-            return
-        if len(self._spans) < self._limit:
-            self._spans.append((began, took, what))
-        else:
-            self._dropped += 1
+        if self._keeps:
+            self._spans.append((began, took, (what, number)))
+            self._keeps = len(self._spans) < self._limit
 
     # Results
 
@@ -256,7 +249,7 @@ class ProfileTracer:
         seconds: dict[tuple[str, mf.Graph], NDArray[np.float64]] = {}
         for (phase, graph), nodes in self._totals.items():
             own = seconds[phase, graph] = np.zeros(len(graph))
-            for node, (calls, took, made) in nodes.items():
+            for node, (calls, took, made, _) in nodes.items():
                 name = graph.name(node) if by == "node" else node.qualified_name()
                 row = rows.setdefault((name, phase), ProfileRow(name, phase))
                 row.calls += calls
@@ -337,28 +330,28 @@ class ProfileTracer:
         try:
             with beside.open("w", encoding="utf-8") as file:
                 file.write('{"displayTimeUnit":"ns","traceEvents":[\n')
-                file.write(",\n".join(json.dumps(event) for event in self._events()))
+                file.write(",\n".join(self._events()))
                 file.write("\n]}\n")
             beside.replace(path)
         except OSError as error:
             beside.unlink(missing_ok=True)
             raise RecordingError(f"{path} cannot be written: {error.strerror or error}") from None
 
-    def _events(self) -> Iterator[dict[str, Any]]:
+    def _events(self) -> Iterator[str]:
         about = {"pid": os.getpid(), "tid": self._thread}
-        yield {"name": "process_name", "ph": "M", **about, "args": {"name": "MiniFlow"}}
-        if self._dropped:
-            yield {"name": "dropped", "ph": "M", **about, "args": {"events": self._dropped}}
-        for began, took, what in sorted(self._spans, key=_outer_first):
-            event = {"ph": "X", "ts": (began - self._began) / 1e3, "dur": took / 1e3, **about}
-            kind, number = what
-            if isinstance(kind, mf.Graph):
-                file, line = number.site
-                args = {"operation": number.qualified_name(), "built at": f"{file}:{line}"}
-                yield {"name": kind.name(number), "cat": "node", **event, "args": args}
-            else:
-                name = kind if number is None else f"{kind} {number}"
-                yield {"name": name, "cat": kind, **event, "args": {}}
+        named = {"name": "process_name", "ph": "M", **about, "args": {"name": "MiniFlow"}}
+        yield json.dumps(named)
+        nodes = sum(totals[0] for group in self._totals.values() for totals in group.values())
+        dropped = nodes + sum(totals[0] for totals in self._whole.values()) - self._limit
+        if dropped > 0:
+            left = {"name": "dropped", "ph": "M", **about, "args": {"events": dropped}}
+            yield json.dumps(left)
+        texts: dict[Any, str] = {}
+        for began, took, what in self._spans[: self._limit]:
+            text = texts.get(what)
+            if text is None:
+                text = texts[what] = json.dumps({"ph": "X", **about, **_named(*what)})[:-1]
+            yield f'{text},"ts":{(began - self._began) / 1e3!r},"dur":{took / 1e3!r}}}'
 
     def _check_writable(self) -> None:
         assert self._path is not None
@@ -378,5 +371,11 @@ def _dependencies(graph: mf.Graph) -> NDArray[np.bool_] | None:
     return depends
 
 
-def _outer_first(span: tuple[int, int, Any]) -> tuple[int, int]:
-    return span[0], -span[1]
+def _named(kind: str | mf.Graph, number: Any) -> dict[str, Any]:
+    """Return what a span is called: a node of a graph, or a pass, a step or an epoch."""
+    if isinstance(kind, mf.Graph):
+        file, line = number.site
+        args = {"operation": number.qualified_name(), "built at": f"{file}:{line}"}
+        return {"name": kind.name(number), "cat": "node", "args": args}
+    name = kind if number is None else f"{kind} {number}"
+    return {"name": name, "cat": kind, "args": {}}

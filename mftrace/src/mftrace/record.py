@@ -407,6 +407,7 @@ class _Plan:
         self._same = itemgetter(0, *same)
         # The first of all stands for what is not there.
         self._taken = [i for i, j in enumerate(same) if i == j and i]
+        self._take = itemgetter(*self._taken, 0, 0)
         slots = {i: slot for slot, i in enumerate(self._taken)}
         places = iter([slots.get(i) for i in same[1:]])
         describe = _forward_nodes if phase == "forward" else _backward_nodes
@@ -423,7 +424,7 @@ class _Plan:
 
     def values(self, flat: list[Any]) -> list[Any]:
         """Return each array once."""
-        values = [flat[i] for i in self._taken]
+        values = list(self._take(flat)[:-2])
         # The run's own arrays stay as they are; what was fed, and views of it, are the user's.
         for slot in self._fed:
             values[slot] = np.array(values[slot])[()]

@@ -134,7 +134,7 @@ def _describe(
         x, low, high = x / scale[:, None], low / scale, high / scale
     above = x - low[:, None]
     width = high - low
-    mean = above.mean(axis=1)
+    mean = above.mean(axis=1)  # and no product: a row's mean is the same among any others
     # Of numbers between 0 and their width, both of which occur, little is lost by this difference.
     variance = np.einsum("ij,ij->i", above, above) / x.shape[1] - mean * mean
     statistics[:, 2] = np.clip(mean + low, low, high) * scale
