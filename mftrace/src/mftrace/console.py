@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import reprlib
 import sys
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import mfcore as mf
 from mfcore.errors import type_name
 from mfcore.filters import is_one_of
+from mftrace.draw.words import defaults_of
 from mftrace.errors import TracerOptionError
 from mftrace.format import LIMIT, PRECISION, format_array
 
@@ -426,10 +426,9 @@ def _description(graph: mf.Graph, node: mf.Node) -> Line:
     if node.__operation__ is None:
         return [(name, NODE), ("  ", PLAIN), (kind, OPERATION)]
     arguments = [_some([graph.name(source) for source in node.inputs])]
-    parameters = inspect.signature(type(node)).parameters
-    for field in node.__operation__.hyperparameters:
+    for field, default in defaults_of(type(node)).items():
         value = getattr(node, field)
-        if repr(value) != repr(parameters[field].default):
+        if repr(value) != default:
             arguments.append(f"{field}={reprlib.repr(value)}")
     signature = f"({', '.join(filter(None, arguments))})"
     return [(name, NODE), (" = ", PLAIN), (kind, OPERATION), (signature, PLAIN)]

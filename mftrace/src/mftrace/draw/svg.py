@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import ClassVar
-from xml.sax.saxutils import escape, quoteattr
+from html import escape as _escaped
 
 import mfcore as mf
 from mftrace.draw.diagram import Link, diagram
@@ -197,3 +197,13 @@ def _variables(theme: Theme) -> str:
 
 
 STYLE = _style()
+
+
+def escape(text: str) -> str:
+    """Return text as the content of an element."""
+    return _escaped(text, quote=False)
+
+
+def quoteattr(text: str) -> str:
+    """Return text as the value of an attribute, quoted."""
+    return '"' + escape(text).replace('"', "&quot;") + '"'

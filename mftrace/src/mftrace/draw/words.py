@@ -117,7 +117,7 @@ def call_text(graph: mf.Graph, node: mf.Node) -> str:
     operation: Any = type(node)
     names = [graph.name(source) for source in node.inputs[:5]]
     arguments = [short(name, 16) for name in names[:4]] + ["…"] * (len(names) > 4)
-    for field, default in _defaults(operation).items():
+    for field, default in defaults_of(operation).items():
         value = getattr(node, field)
         if repr(value) != default:
             arguments.append(f"{field}={_argument(value)}")
@@ -131,7 +131,7 @@ def _argument(value: Any) -> str:
 
 
 @lru_cache
-def _defaults(operation: type[Any]) -> dict[str, str]:
+def defaults_of(operation: type[Any]) -> dict[str, str]:
     """Return each hyperparameter's default as text, ``""`` for none."""
     defaults = {}
     for name in mf.spec_of(operation).hyperparameters:
