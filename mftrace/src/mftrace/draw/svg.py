@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import ClassVar
 from html import escape as _escaped
+from typing import ClassVar
 
 import mfcore as mf
 from mftrace.draw.diagram import Link, diagram
