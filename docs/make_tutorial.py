@@ -14,6 +14,7 @@ import contextlib
 import io
 import linecache
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def run_cell(source: str, number: int, namespace: dict[str, Any]) -> list[Notebo
     tree = ast.parse(source, file)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     value = None
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
+        warnings.simplefilter("error")  # a tutorial that warns is wrong
         exec(compile(tree, file, "exec"), namespace)
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), file, "eval"), namespace)
