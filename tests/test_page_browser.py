@@ -305,6 +305,8 @@ def test_search_finds_nodes_and_goes_to_them(visit):
     assert now(page).endswith("forward of linear_1")  # the next of those found
     page.locator("#search").press("Escape")
     assert page.locator("#matches li").count() == 0
+    page.fill("#search", "w1")
+    assert page.locator("#matches button").inner_text() == "W1"
     page.fill("#search", "nothing like it")
     assert page.locator("#found").inner_text() == "0 nodes found"
 
@@ -345,6 +347,10 @@ def test_everything_is_reached_by_the_keyboard_alone(visit, recorded):
     page.keyboard.press("Space")
     assert page.locator("#play").inner_text() == "Stop"
     page.keyboard.press("Space")
+    assert page.locator("#play").inner_text() == "Play"
+    page.locator("#next").focus()
+    page.keyboard.press("Space")  # presses the button that has the focus, and no other
+    assert now(page) == told[1]
     assert page.locator("#play").inner_text() == "Play"
 
 
@@ -437,7 +443,8 @@ def test_images_are_shown_as_tiles(visit, recorded):
     page.locator("#search").press("Enter")
     shown = figure(page, "value of conv2d_1").locator(".matrix canvas").bounding_box()
     assert shown["width"] > 4 * 8 * 3
-    assert shown["height"] > 5 * 8 * 3  # five rows of four tiles, with gaps between
+    assert shown["height"] > 5 * 8 * 3
+    assert shown["height"] > shown["width"]  # five rows of four tiles
 
 
 def test_what_was_only_summarised_is_shown_as_summary(visit, recorded):

@@ -147,6 +147,16 @@ def test_the_front_door_ships_its_data(wheels: dict[str, Path]) -> None:
     assert "miniflow/data/boston_housing.csv" in names
 
 
+def test_the_page_of_a_recording_is_shipped(wheels: dict[str, Path]) -> None:
+    source = ROOT / "mftrace" / "src" / "mftrace" / "page"
+    names = set(zipfile.ZipFile(wheels["mftrace"]).namelist())
+
+    wanted = {f"mftrace/page/{file.name}" for file in source.iterdir()}
+
+    assert "mftrace/page/page.html" in wanted
+    assert wanted <= names
+
+
 def test_a_declared_requirement_covers_every_import_of_another_pack(
     wheels: dict[str, Path],
 ) -> None:

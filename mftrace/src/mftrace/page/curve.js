@@ -26,7 +26,6 @@ class Curve {
       const moves = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -many, PageUp: many, Home: -last, End: last };
       if (!(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
-      event.stopPropagation();
       this.go(Math.min(last, Math.max(0, this.current + moves[event.key])));
     });
     this.draw();

@@ -255,7 +255,6 @@ function matrix(title, name, array, width) {
     const steps = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - drawn.columns, ArrowDown: at + drawn.columns, Home: 0, End: last };
     if (!(event.key in steps) || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    event.stopPropagation();
     const to = steps[event.key];
     if (to >= 0 && to <= last) mark((at = to), true);
   });
