@@ -148,7 +148,7 @@ def test_observed_steps_go_to_the_reference_engine_and_return(engine):
 
 def test_epochs_are_steps_on_gathered_rows(engine):
     rng = np.random.default_rng(3)
-    graph, X, y, _ = network(rng)
+    graph, X, _, _ = network(rng)
     a, b = rows_of(rng, 50)
     rows = rng.integers(0, 50, (130, 6))
     sessions = [mf.Session(graph, engine=e) for e in (engine, "mfcore.reference")]
