@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import math
 import os
 import re
-import reprlib
-import secrets
-import textwrap
-import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from operator import is_, itemgetter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 import mfcore as mf
 from mfcore.errors import type_name
-from mftrace.errors import RecordingError, TracerOptionError
-from mftrace.reading import DTYPES, SCHEMA, Assembly, MemoryArrays, arrays_path, npy_header, read
+from mftrace.errors import TracerOptionError
+from mftrace.record_files import FileSink, MemorySink, Sink
+from mftrace.record_passes import KEPT, Kept, Pending, Plan, described_graph, portable
 from mftrace.recording import Recording
-from mftrace.summary import SIZE, summarise
+from mftrace.summary import summarise
 
 Array: TypeAlias = NDArray[Any]
-Kept: TypeAlias = Literal["all", "summary", "none"]
-KEPT = ("all", "summary", "none")
 
 ROWS = 256
 """Passes after which what is pending is written."""
@@ -40,9 +32,6 @@ PENDING = 8 * 2**20
 
 LINE, MEMBERS = 170, 2000
 """Bytes, at most, of the line about a pass, and of what a block is called in both files."""
-
-WHOLE_SHARE = 0.8
-"""Share of the size limit that whole arrays may fill; summaries go on up to the limit."""
 
 KNOWN_RUNS = 8
 """Runs that a later backward pass can still be told to belong to."""
@@ -104,12 +93,12 @@ class RecordTracer:
         self._every = every
         self._limit = size_in_bytes(limit)
         self._most_pending = min(PENDING, self._limit // 16)
-        self._sink: _Sink = _MemorySink() if path is None else _FileSink(_checked_path(path))
+        self._sink: Sink = MemorySink() if path is None else FileSink(_checked_path(path))
         self._started = perf_counter()
         self._graphs: dict[mf.Graph, int] = {}
-        self._plans: dict[tuple[Any, ...], list[_Plan]] = {}
-        self._last: dict[tuple[mf.Graph, str], _Plan] = {}
-        self._layouts: list[_Pending] = []
+        self._plans: dict[tuple[Any, ...], list[Plan]] = {}
+        self._last: dict[tuple[mf.Graph, str], Plan] = {}
+        self._layouts: list[Pending] = []
         self._queue: list[dict[str, Any]] = []
         self._pending_bytes = 0
         self._blocks = self._events = self._dropped = 0
@@ -233,15 +222,15 @@ class RecordTracer:
         if len(self._queue) > 3 * ROWS or self._pending_bytes > self._most_pending:
             self._flush()
 
-    def _plan(self, graph: mf.Graph, told: list[Any], flat: list[Any]) -> _Plan:
+    def _plan(self, graph: mf.Graph, told: list[Any], flat: list[Any]) -> Plan:
         plans = self._plans.setdefault((graph, self._phase, *told), [])
         for plan in plans:
             if plan.fits(flat):
                 return plan
-        plans.append(_Plan(graph, self._phase, told, flat))
+        plans.append(Plan(graph, self._phase, told, flat))
         return plans[-1]
 
-    def _new_layout(self, graph: mf.Graph, plan: _Plan, values: list[Any]) -> _Pending:
+    def _new_layout(self, graph: mf.Graph, plan: Plan, values: list[Any]) -> Pending:
         if graph not in self._graphs:
             self._graphs[graph] = len(self._graphs)
             self._sink.line(described_graph(graph))
@@ -250,11 +239,11 @@ class RecordTracer:
                 "event": "layout",
                 "graph": self._graphs[graph],
                 "phase": plan.phase,
-                "slots": [[list(value.shape), _portable(value.dtype).str] for value in values],
+                "slots": [[list(value.shape), portable(value.dtype).str] for value in values],
                 "nodes": plan.nodes,
             }
         )
-        pending = _Pending(len(self._layouts), values)
+        pending = Pending(len(self._layouts), values)
         self._layouts.append(pending)
         return pending
 
@@ -299,7 +288,7 @@ class RecordTracer:
             self._events += 1
             self._sink.line(line)
 
-    def _write_block(self, pending: _Pending) -> None:
+    def _write_block(self, pending: Pending) -> None:
         rows, pending.rows = pending.rows, []
         left = self._limit - self._sink.size
         stored, summarised = pending.chosen(self._arrays, len(rows), left, self._limit)
@@ -336,296 +325,6 @@ def _column(rows: list[Any], slot: int) -> Array:
     arrays = [row[slot] for row in rows]
     joined = np.concatenate(arrays) if arrays[0].ndim else np.array(arrays)
     return joined.reshape(len(rows), -1)
-
-
-def _portable(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return a dtype as it is recorded; what has no place in a file becomes float64."""
-    return DTYPES.get(dtype.newbyteorder("<").str, np.dtype("<f8"))
-
-
-class _Pending:
-    """A layout, and the passes of it that are not yet written."""
-
-    def __init__(self, layout: int, values: list[Any]) -> None:
-        self.layout = layout
-        self.rows: list[Any] = []
-        self.block: int | None = None
-        self.shapes = [value.shape for value in values]
-        self.dtypes = [value.dtype for value in values]
-        self._dtypes = [_portable(dtype) for dtype in self.dtypes]
-        self._sizes: list[int] = [
-            math.prod(shape) * dtype.itemsize
-            for shape, dtype in zip(self.shapes, self._dtypes, strict=True)
-        ]
-        self.nbytes = sum(self._sizes)
-        every = range(len(values))
-        self._all = list(every)
-        self._small = [slot for slot in every if self._sizes[slot] <= SIZE]
-        self._large = [slot for slot in every if self._sizes[slot] > SIZE]
-
-    def chosen(
-        self, kept: Kept, rows: int, left: float, limit: float
-    ) -> tuple[list[int], list[int]]:
-        """Return which arrays to store, and which to summarise."""
-        if kept == "none":
-            return [], []
-        if kept == "all" and rows * self.nbytes <= left - (1 - WHOLE_SHARE) * limit:
-            return self._all, []
-        return self._small, self._large
-
-    def bytes_of(self, stored: list[int], summarised: list[int]) -> int:
-        """Return the bytes that a pass takes."""
-        whole: int = sum([self._sizes[slot] for slot in stored])
-        return whole + SIZE * len(summarised)
-
-    def by_dtype(self, stored: list[int]) -> dict[np.dtype[Any], list[int]]:
-        """Return the slots of each dtype."""
-        found: dict[np.dtype[Any], list[int]] = {}
-        for slot in stored:
-            found.setdefault(self._dtypes[slot], []).append(slot)
-        return found
-
-
-# What passes have in common
-
-
-class _Plan:
-    """How what is told of a pass, in its order, becomes arrays, each of them kept once.
-
-    Most of what is told of a backward pass is told twice: what a node sends is what another
-    receives, and often its total. Which of all these are one array is the same in every pass
-    with the same nodes; that it is, is checked each time.
-    """
-
-    def __init__(self, graph: mf.Graph, phase: str, told: list[Any], flat: list[Any]) -> None:
-        self.phase = phase
-        self.told = told
-        self.layouts: dict[Any, _Pending] = {}
-        self.last: _Pending | None = None
-        first: dict[int, int] = {}
-        same = [first.setdefault(id(value), i) for i, value in enumerate(flat)]
-        self._same = itemgetter(0, *same)
-        # The first of all stands for what is not there.
-        self._taken = [i for i, j in enumerate(same) if i == j and i]
-        self._take = itemgetter(*self._taken, 0, 0)
-        slots = {i: slot for slot, i in enumerate(self._taken)}
-        places = iter([slots.get(i) for i in same[1:]])
-        describe = _forward_nodes if phase == "forward" else _backward_nodes
-        self.nodes = describe(graph, told, places)
-        self._fed = frozenset(
-            node["value"]
-            for node in self.nodes
-            if phase == "forward" and isinstance(graph.nodes[node["node"]], mf.Input)
-        )
-
-    def fits(self, flat: list[Any]) -> bool:
-        """Whether in this pass, too, the same of what was told are one array."""
-        return all(map(is_, flat, self._same(flat)[1:]))
-
-    def values(self, flat: list[Any]) -> list[Any]:
-        """Return each array once."""
-        values = list(self._take(flat)[:-2])
-        # The run's own arrays stay as they are; what was fed, and views of it, are the user's.
-        for slot in self._fed:
-            values[slot] = np.array(values[slot])[()]
-        return [
-            value if type(value) is np.float64 or value.base is None else np.array(value)
-            for value in values
-        ]
-
-
-def _forward_nodes(
-    graph: mf.Graph, told: list[Any], places: Iterator[int | None]
-) -> list[dict[str, Any]]:
-    return [{"node": graph.position(node), "value": next(places)} for node in told]
-
-
-def _backward_nodes(
-    graph: mf.Graph, told: list[Any], places: Iterator[int | None]
-) -> list[dict[str, Any]]:
-    nodes: dict[int, dict[str, Any]] = {}
-
-    def entry(node: mf.Node) -> dict[str, Any]:
-        position = graph.position(node)
-        new = {"node": position, "received": [], "grad": None, "sent": None}
-        return nodes.setdefault(position, new)
-
-    rest = iter(told)
-    for word in rest:
-        if word == "sent":
-            node = next(rest)
-            names = mf.spec_of(node).input_names(len(node.inputs))
-            entry(node)["sent"] = [[name, next(places)] for name in names]
-        else:
-            senders = [next(rest) for _ in range(word)]
-            received = [
-                [None if sender is None else graph.position(sender), next(places)]
-                for sender in senders
-            ]
-            entry(next(rest)).update(received=received, grad=next(places))
-    return list(nodes.values())
-
-
-# Graphs
-
-
-def described_graph(graph: mf.Graph) -> dict[str, Any]:
-    """Return a graph as the line that tells of it."""
-    operations: dict[str, dict[str, str]] = {}
-    nodes = []
-    for node, sources in zip(graph.nodes, graph.sources, strict=True):
-        spec, cls = node.__operation__, type(node)
-        qualified_name = cls.qualified_name()
-        if qualified_name not in operations:
-            operations[qualified_name] = {
-                "summary": (inspect.getdoc(cls) or "").partition("\n")[0],
-                "forward": "" if spec is None else _source(spec.forward),
-                "backward": "" if spec is None else _source(spec.backward),
-            }
-        file, line = node.site
-        nodes.append(
-            {
-                "name": graph.name(node),
-                "kind": "operation" if spec else _kind(node),
-                "operation": qualified_name,
-                "inputs": list(sources),
-                "fields": list(spec.input_names(len(sources))) if spec else [],
-                "hyperparameters": {
-                    name: reprlib.repr(getattr(node, name))
-                    for name in (spec.hyperparameters if spec else ())
-                },
-                "site": [file, line],
-            }
-        )
-    outputs = [graph.position(node) for node in graph.outputs]
-    return {"event": "graph", "nodes": nodes, "outputs": outputs, "operations": operations}
-
-
-def _kind(leaf: mf.Node) -> str:
-    if isinstance(leaf, mf.Parameter):
-        return "parameter"
-    return "constant" if isinstance(leaf, mf.Constant) else "input"
-
-
-def _source(function: Any) -> str:
-    """Return the source text of a function, as far as Python knows it."""
-    try:
-        return textwrap.dedent(inspect.getsource(function)).rstrip() if function else ""
-    except (OSError, TypeError):
-        return ""
-
-
-# Where it goes
-
-
-class _Sink(Protocol):
-    """Where a recording goes; ``size`` is the bytes that went there."""
-
-    size: int
-    closed: bool
-
-    def line(self, line: dict[str, Any]) -> None:
-        """Take an event."""
-
-    def add(self, name: str, array: Array) -> None:
-        """Take an array."""
-
-    def close(self) -> None:
-        """Take no more."""
-
-    def recording(self) -> Recording:
-        """Return all that was taken."""
-
-
-class _MemorySink:
-    def __init__(self) -> None:
-        self.size = 0
-        self.closed = False
-        self._arrays = MemoryArrays()
-        self._assembly = Assembly(self._arrays)
-
-    def line(self, line: dict[str, Any]) -> None:
-        self._assembly.add(line)
-
-    def add(self, name: str, array: Array) -> None:
-        self.size += array.nbytes
-        self._arrays.add(name, array)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def recording(self) -> Recording:
-        return self._assembly.recording()
-
-
-def _line_text(line: dict[str, Any]) -> str:
-    """Return a line as JSON; the two that are written most are put together by hand."""
-    event = line["event"]
-    if event == "pass":
-        step, epoch = line["step"], line["epoch"]
-        return (
-            f'{{"event":"pass","block":{line["block"]},"row":{line["row"]},"run":{line["run"]},'
-            f'"step":{"null" if step is None else step},'
-            f'"epoch":{"null" if epoch is None else epoch},'
-            f'"training":{"true" if line["training"] else "false"},'
-            f'"complete":{"true" if line["complete"] else "false"},'
-            f'"seconds":{line["seconds"]!r}}}\n'
-        )
-    if event == "step" and type(line["loss"]) is float:
-        epoch = line["epoch"]
-        return (
-            f'{{"event":"step","step":{line["step"]},"loss":{line["loss"]!r},'
-            f'"epoch":{"null" if epoch is None else epoch}}}\n'
-        )
-    return _ENCODE(line) + "\n"
-
-
-_ENCODE = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-
-
-class _FileSink:
-    def __init__(self, path: Path) -> None:
-        self.closed = False
-        self._path = path
-        identity = secrets.token_hex(16)
-        try:
-            self._text = path.open("w", encoding="utf-8", newline="\n")
-            try:
-                self._archive = zipfile.ZipFile(arrays_path(path), "w", zipfile.ZIP_STORED)
-            except OSError:
-                self._text.close()
-                path.unlink()
-                raise
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be written: {error.strerror or error}") from None
-        self._archive.comment = identity.encode("ascii")
-        self.size = 0
-        self.line({"event": "recording", "schema": SCHEMA, "id": identity})
-
-    def line(self, line: dict[str, Any]) -> None:
-        text = _line_text(line)
-        self.size += len(text)
-        self._text.write(text)
-
-    def add(self, name: str, array: Array) -> None:
-        data = npy_header(array.shape, array.dtype) + array.tobytes()
-        self.size += len(data) + 160  # and what a zip file says of a member, twice
-        self._archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data)
-
-    def close(self) -> None:
-        self.closed = True
-        try:
-            self._archive.close()
-        finally:
-            self._text.close()
-
-    def recording(self) -> Recording:
-        if not self.closed:
-            raise RecordingError(
-                f"{self._path} is still being written: leave the `with` block, or close the "
-                f"tracer, before reading it"
-            )
-        return read(self._path)
 
 
 # Options
