@@ -344,17 +344,17 @@ print(f"after {len(path) - 1} steps: x = {path[-1]:.6f}")
 
 # %%
 figure, axes = plt.subplots(figsize=(5, 2.8), dpi=80, layout="constrained")
-curve = np.linspace(-1, 6.1, 200)
+curve = np.linspace(0, 3.2, 200)
 axes.plot(curve, curve**4 - 3 * curve**3 + 2)
 axes.plot(path, [p**4 - 3 * p**3 + 2 for p in path], "o-", markersize=3, label="the way down")
-axes.set_ylim(-40, 700)
+axes.set(xlim=(0, 3.2), ylim=(-8, 8))  # the start, at x = 6, is far above to the right
 axes.legend()
 axes.grid(alpha=0.3)
 
 # %% [markdown]
-# The first step is a leap across the valley, the later ones are ever smaller, because the slope is. A
-# learning rate that is too large leaps out of the valley for good; one that is too small never
-# arrives. Try $0.1$ and $0.0001$.
+# The slope at $x = 6$ is so steep that the first step leaps across the whole valley. From there the way
+# leads back, in steps that shrink as the ground becomes flat. A learning rate that is too large leaps
+# out of the valley for good; with one that is too small it takes very long. Try $0.1$ and $0.0001$.
 #
 # ## 9. One step of training
 #
@@ -476,7 +476,8 @@ axes.set(xlabel="true price", ylabel="answer")
 axes.grid(alpha=0.3)
 
 # %% [markdown]
-# A perfect network would put every point on the line. (We asked about rows that it was trained on.
+# A perfect network would put every point on the line. (The column of points at 50 is the data's:
+# nothing is recorded above that. And we asked about rows that it was trained on.
 # How well it does on rows that it has never seen is another question: give `fit` a
 # `validation_split=0.2` and look at `history.validation_loss`.)
 #

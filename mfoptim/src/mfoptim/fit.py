@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from math import isfinite
 from time import perf_counter
 from typing import Any
@@ -20,6 +21,7 @@ from mfoptim.batches import Batches, Sampling, checked_data, not_finite, split
 from mfoptim.callbacks import Callbacks, StopTraining
 from mfoptim.errors import FitError
 from mfoptim.history import History, Stopped
+from mfoptim.progress import Progress
 
 SAMPLINGS = ("shuffle", "resample")
 
@@ -39,6 +41,7 @@ def fit(
     validation_data: Mapping[Any, Any] | None = None,
     session: Session | None = None,
     tracers: Iterable[str | object] = (),
+    progress: bool = False,
 ) -> History:
     """Train the parameters that a cost depends on, so that it becomes small.
 
@@ -80,6 +83,9 @@ def fit(
     tracers : iterable of str or object, optional
         Tracers that listen to all of this: names, perhaps with options
         (``"record:path=run.jsonl"``), or objects.
+    progress : bool, optional
+        Whether to show a bar: on a terminal if rich is installed, and in notebooks. Elsewhere
+        nothing is shown.
 
     Returns
     -------
@@ -116,9 +122,11 @@ def fit(
     """
     _check_numbers(epochs, batch_size, sampling, validation_split)
     _check_optimizer(optimizer)
-    with traced(tracers):
+    with traced(tracers), Progress(epochs) if progress else nullcontext() as bar:
         graph, node = _graph_and_cost(cost, session)
         called = Callbacks(callbacks)
+        if bar is not None:
+            called = Callbacks((*called.all, bar))
         arrays = checked_data(graph, data)
         problems = _problems(graph, arrays, "")
         finite_data = not problems
