@@ -351,3 +351,26 @@ def test_tables_are_bounded():
 )
 def test_values_are_told_in_full_or_in_summary(value, said):
     assert value_text(value) == said
+
+
+def test_a_recording_tells_what_it_holds():
+    cost, feeds = network(HOSTILE)
+    with mf.tracing("record") as tracer:
+        mf.Session(cost.a.x.W).run({})
+        session = mf.Session(cost)
+        for _ in range(3):
+            session.step(feeds, SGD(0.5))
+
+    page = Page(tracer.recording._repr_html_())
+
+    assert "passes 7 training steps 3 loss 2.49995 to" in page.text
+    assert "1 7 mse_1 Linear, MSE, Sigmoid" in page.text
+    assert "script" not in page.tags
+    assert HOSTILE in page.text
+
+
+def test_a_recording_of_nothing_is_shown():
+    with mf.tracing("record") as tracer:
+        pass
+
+    assert "passes 0" in Page(tracer.recording._repr_html_()).text

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mfoptim.history import History
 
 _WIDTH, _HEIGHT = 420, 180
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 10, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 24, 26
 _POINTS = 400
 """Points of a curve at most: more cannot be told apart at this width."""
 
@@ -90,9 +90,9 @@ def _curve(history: History) -> str:
                     f'stroke-width="2"{dash}/>'
                 )
     if history.validation_loss:
-        for row, (name, (colour, _)) in enumerate(_STYLES.items()):
-            y = _TOP + 14 + 14 * row
-            parts.append(_label(_WIDTH - _RIGHT, y, "end", name, colour))
+        # Above the picture, where no curve goes.
+        for column, (name, (colour, _)) in enumerate(_STYLES.items()):
+            parts.append(_label(_LEFT + 70 * column, 13, "start", name, colour))
     said = f"Loss by epoch, from {history.loss[0]:.4g} to {history.loss[-1]:.4g}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{said}" '

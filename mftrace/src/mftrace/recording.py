@@ -472,6 +472,12 @@ class Recording:
             f"{len(self.steps)} steps, {len(self.epochs)} epochs>"
         )
 
+    def _repr_html_(self) -> str:
+        """Return the recording for notebooks."""
+        from mftrace.recording_html import recording_html
+
+        return recording_html(self)
+
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events)
 
