@@ -426,7 +426,8 @@ def _description(graph: mf.Graph, node: mf.Node) -> Line:
     if node.__operation__ is None:
         return [(name, NODE), ("  ", PLAIN), (kind, OPERATION)]
     arguments = [_some([graph.name(source) for source in node.inputs])]
-    for field, default in defaults_of(type(node)).items():
+    operation: Any = type(node)
+    for field, default in defaults_of(operation).items():
         value = getattr(node, field)
         if repr(value) != default:
             arguments.append(f"{field}={reprlib.repr(value)}")
