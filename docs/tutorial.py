@@ -485,7 +485,8 @@ axes.grid(alpha=0.3)
 #
 # A graph does not say how it is run. The *reference* engine goes through the nodes one by one, as you
 # did by hand. The *numpy* engine reads the operations once, and plans all buffers ahead. The *numba*
-# engine compiles the whole training loop into machine code. All of them calculate the same:
+# engine compiles the whole training loop into machine code (for this one, `numba` has to be installed).
+# All of them calculate the same:
 
 # %%
 for engine in ("reference", "numpy", "numba"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from html.parser import HTMLParser
+from types import ModuleType, SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -78,6 +80,21 @@ def test_a_node_tells_what_it_is_and_where_it_was_built():
     assert "dtype float64" in page.text
     assert "X: X Input W: W Parameter b: a Constant" in page.text
     assert f"{__file__}:{node.site[1]}" in page.text
+
+
+def test_a_node_built_in_a_notebook_tells_its_cell(monkeypatch):
+    ours = {__file__: ("Cell", "In[3]")}
+    package = ModuleType("IPython")
+    package.get_ipython = lambda: SimpleNamespace(
+        compile=SimpleNamespace(format_code_name=ours.get)
+    )
+    monkeypatch.setitem(sys.modules, "IPython", package)
+
+    x = mf.Input("x")
+
+    assert f"built at Cell In[3], line {x.site[1]}" in Page(x._repr_html_()).text
+    ours.clear()
+    assert f"built at {__file__}:{x.site[1]}" in Page(x._repr_html_()).text
 
 
 def test_a_node_tells_its_hyperparameters():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,11 @@ def _plural(count: int, word: str) -> str:
 
 def _site_text(node: Node) -> str:
     file, line = node.site
-    return f"{file}:{line}"
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    # What IPython calls the code of a cell, whose file only it knows: ("Cell", "In[3]").
+    name_of = getattr(getattr(shell, "compile", None), "format_code_name", lambda _file: None)
+    found = name_of(file)
+    return f"{file}:{line}" if found is None else f"{' '.join(found)}, line {line}"
 
 
 def _hyperparameter_text(value: Any) -> str:
