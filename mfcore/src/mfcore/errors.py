@@ -139,6 +139,10 @@ class PackError(MiniFlowError, ImportError):
     """A pack could not be loaded."""
 
 
+class SettingsError(MiniFlowError, ValueError):
+    """The project's file cannot be read, or says something that it cannot say."""
+
+
 # Training
 
 

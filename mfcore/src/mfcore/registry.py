@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from mfcore import installed
+from mfcore import installed, settings
 from mfcore.errors import (
     AmbiguousNameError,
     DefinitionError,
@@ -36,6 +37,7 @@ from mfcore.plugins import (
     active_observers,
     new_plugin_manager,
 )
+from mfcore.settings import Choice, normal
 from mfcore.versions import version_in_range
 
 if TYPE_CHECKING:
@@ -78,6 +80,10 @@ class Pack:
         Why it is not loaded.
     traceback : str
         The traceback of its failure, if it failed.
+    lacks : str
+        The module whose absence made it fail, if one did.
+    claimants : tuple of str
+        The distributions that provide a pack of this name, where several do.
     provides : dict
         By kind (a key of ``KINDS``): classes by name.
     """
@@ -89,6 +95,8 @@ class Pack:
     status: str = "found"
     reason: str = ""
     traceback: str = attrs.field(default="", repr=False)
+    lacks: str = attrs.field(default="", repr=False)
+    claimants: tuple[str, ...] = attrs.field(default=(), repr=False)
     provides: dict[str, dict[str, Any]] = attrs.field(factory=dict, repr=False)
     _load: Callable[[], object] | None = attrs.field(default=None, repr=False)
 
@@ -111,9 +119,13 @@ class Registry:
     autoload : bool, optional
         Whether installed packs are found by themselves. By default yes, unless the
         environment says ``MINIFLOW_AUTOLOAD=0``.
+    packs : iterable of str, optional
+        Names of the installed packs to use, or of their distributions. By default those in
+        ``MINIFLOW_PACKS``, separated by commas; else those of the project's file (see
+        ``mfcore.settings``); else all.
     disabled : iterable of str, optional
-        Names of packs not to load. By default those in ``MINIFLOW_DISABLE``, separated by
-        commas.
+        Names of packs not to load, or of their distributions. By default those in
+        ``MINIFLOW_DISABLE``, separated by commas; else those of the project's file.
     strict : bool, optional
         Whether a pack that cannot be loaded raises. By default it is quarantined, unless
         the environment says ``MINIFLOW_STRICT=1``.
@@ -125,20 +137,25 @@ class Registry:
         self,
         *,
         autoload: bool | None = None,
+        packs: Iterable[str] | None = None,
         disabled: Iterable[str] | None = None,
         strict: bool | None = None,
         entry_points: Callable[[], Iterable[EntryPoint]] | None = None,
     ) -> None:
         if autoload is None:
             autoload = os.environ.get("MINIFLOW_AUTOLOAD", "1") != "0"
-        if disabled is None:
-            disabled = os.environ.get("MINIFLOW_DISABLE", "").split(",")
         if strict is None:
             strict = os.environ.get("MINIFLOW_STRICT", "0") == "1"
         self.strict = strict
         self.plugins: pluggy.PluginManager = new_plugin_manager()
-        self._disabled = {_normal(name) for name in disabled if name.strip()}
-        self._autoload = autoload
+        self.autoload = autoload
+        self.chosen = settings.from_code(packs) or settings.from_environment(
+            "MINIFLOW_PACKS", empty_is_all=True
+        )
+        self.disabled = settings.from_code(disabled) or settings.from_environment(
+            "MINIFLOW_DISABLE"
+        )
+        self._disabled_later: tuple[str, ...] = ()
         self._entry_points = entry_points or partial(installed.entry_points, GROUP)
         self._packs: dict[str, Pack] = {}
         self._scanned = False
@@ -178,8 +195,9 @@ class Registry:
                     f"a pack named {name!r} is there already ({self._packs[name].origin})"
                 )
             pack = Pack(name, load=lambda: plugin)
-            if {_normal(name)} & self._disabled:
-                pack.status, pack.reason = "disabled", "disabled by name"
+            # What a project's file says is about installed packs, and it is not read yet.
+            if reason := self._why_disabled(name):
+                pack.status, pack.reason = "disabled", reason
             self._packs[name] = pack
             self._functions = None
             if pack.enabled and not self._load(pack):
@@ -190,9 +208,9 @@ class Registry:
     def disable(self, name: str) -> None:
         """Leave a pack out of all look-ups, loaded or not."""
         with self._lock:
-            self._disabled.add(_normal(name))
+            self._disabled_later += (name,)
             for pack in self._packs.values():
-                if _normal(name) in (_normal(pack.name), _normal(pack.distribution)):
+                if normal(name) in (normal(pack.name), normal(pack.distribution)):
                     pack.status, pack.reason = "disabled", "disabled in code"
                     self._withdraw(pack)
 
@@ -243,18 +261,33 @@ class Registry:
 
     def commands(self) -> list[Any]:
         """Return the command-line commands of all enabled packs; one that fails is quarantined."""
-        commands: list[Any] = []
-        for pack in self.load():
-            if pack.status == "loaded":
-                others = [
-                    plugin for name, plugin in self.plugins.list_name_plugin() if name != pack.name
-                ]
-                hook = self.plugins.subset_hook_caller("mf_commands", others)
+        given, failed = self.commands_by_pack()
+        for name, error in failed.items():
+            self._quarantine(self._packs[name], error)
+        return [command for commands in given.values() for command in commands]
+
+    def commands_by_pack(self) -> tuple[dict[str, list[Any]], dict[str, BaseException]]:
+        """Ask each loaded pack, apart from all others, for its command-line commands.
+
+        Returns
+        -------
+        commands : dict
+            By pack: what its hook returned, as it is.
+        failed : dict
+            By pack: what its hook raised.
+        """
+        given: dict[str, list[Any]] = {}
+        failed: dict[str, BaseException] = {}
+        loaded = {pack.name for pack in self.load() if pack.status == "loaded"}
+        hooks = self.plugins.hook.mf_commands.get_hookimpls()
+        for hook in sorted(hooks, key=attrgetter("plugin_name")):
+            if hook.plugin_name in loaded:
                 try:
-                    commands += [command for returned in hook() for command in returned]
+                    returned: Any = hook.function()
+                    given[hook.plugin_name] = [] if returned is None else list(returned)
                 except (Exception, SystemExit) as error:
-                    self._quarantine(pack, error)
-        return commands
+                    failed[hook.plugin_name] = error
+        return given, failed
 
     def operation_for(self, function: Callable[..., Any]) -> type[Node] | None:
         """Return the operation declared for a NumPy function, ``None`` where there is none.
@@ -301,8 +334,12 @@ class Registry:
 
     def _scan(self) -> None:
         with self._lock:
-            if self._scanned or not self._autoload:
+            if self._scanned or not self.autoload:
                 return
+            if self.chosen is None or self.disabled is None:
+                project = settings.from_project()
+                self.chosen = self.chosen or project.get("packs")
+                self.disabled = self.disabled or project.get("disabled")
             by_name: dict[str, list[EntryPoint]] = {}
             for entry_point in self._entry_points():
                 by_name.setdefault(entry_point.name, []).append(entry_point)
@@ -312,6 +349,7 @@ class Registry:
                 if name in self._packs:
                     # What was registered in code stays; the installed namesake is not hidden.
                     pack.status = "conflict"
+                    pack.claimants = (pack.distribution,)
                     pack.reason = (
                         f"a pack named {name!r} is there already ({self._packs[name].origin})"
                     )
@@ -329,15 +367,29 @@ class Registry:
         )
         first = entry_points[0]
         pack = Pack(name, *origins[0], load=first.load)
-        if {_normal(name), *(_normal(origin[0]) for origin in origins)} & self._disabled:
-            pack.status, pack.reason = "disabled", "disabled by name"
+        names = (name, *(origin[0] for origin in origins))
+        if reason := self._why_disabled(*names):
+            pack.status, pack.reason = "disabled", reason
+        elif self.chosen is not None and not self.chosen.has(*names):
+            pack.status = "disabled"
+            pack.reason = f"not among the packs of {self.chosen.source}"
         elif len(entry_points) > 1:
+            pack.claimants = tuple(dict.fromkeys(origin[0] for origin in origins))
             listed = ", ".join(f"{d} {v} ({value})" for d, v, value in origins)
             pack.status = "conflict"
             pack.reason = f"several distributions provide a pack named {name!r}: {listed}"
         elif problem := _api_problem(first):
             pack.status, pack.reason = "incompatible", problem
         return pack
+
+    def _why_disabled(self, *names: str) -> str:
+        """Say who disabled a pack that has any of these names; ``""`` where nobody did."""
+        if Choice(self._disabled_later, "code").has(*names):
+            return "disabled in code"
+        if self.disabled is not None and self.disabled.has(*names):
+            source = self.disabled.source
+            return "disabled in code" if source == "code" else f"disabled by {source}"
+        return ""
 
     def _load_all(self) -> None:
         with self._lock:
@@ -376,13 +428,14 @@ class Registry:
         pack.status = "quarantined"
         pack.reason = f"{type_name(error)}: {error}"
         pack.traceback = "".join(traceback.format_exception(error))
+        pack.lacks = (isinstance(error, ModuleNotFoundError) and error.name) or ""
         self._withdraw(pack)
         if self.strict:
             raise PackError(f"pack {pack.name} ({pack.origin}): {pack.reason}") from error
         if pack.distribution:
             warnings.warn(
                 f"pack {pack.name} ({pack.origin}) was quarantined: {pack.reason} "
-                f"(`miniflow packs` shows its traceback)",
+                f"(`miniflow packs doctor` tells what mends it)",
                 QuarantineWarning,
                 stacklevel=2,
             )
@@ -496,10 +549,6 @@ def _check_provided(kind: str, cls: Any, name: str) -> None:
         what = "a class with a class attribute `name`"
     if not right:
         raise DefinitionError(f"pack {name}: {KINDS[kind]} returned {cls!r}, which is not {what}")
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "_", name.strip()).lower()
 
 
 def _api_problem(entry_point: EntryPoint) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import click
@@ -37,16 +37,13 @@ def pack_commands(
         What was skipped, and why: a hook that raises, what is no command, and names that
         are built in or that two packs claim.
     """
-    registry.load()
+    by_pack, failed = registry.commands_by_pack()
+    faults = [
+        f"pack {pack}: its commands are skipped: {type_name(error)}: {error}"
+        for pack, error in failed.items()
+    ]
     claims: dict[str, list[tuple[str, click.Command]]] = {}
-    faults = []
-    for hook in registry.plugins.hook.mf_commands.get_hookimpls():
-        pack = hook.plugin_name
-        try:
-            given: list[Any] = list(cast(Any, hook.function)())
-        except Exception as error:
-            faults.append(f"pack {pack}: its commands are skipped: {type_name(error)}: {error}")
-            continue
+    for pack, given in by_pack.items():
         for command in given:
             if not isinstance(command, click.Command) or not command.name:
                 faults.append(f"pack {pack}: {command!r} is skipped: it is no named click command")
