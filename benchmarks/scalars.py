@@ -103,19 +103,18 @@ def miniflow_compiled(nodes: int, engine: str) -> Built:
         session = mf.Session(output, engine=engine)
     except UnknownNameError as error:
         raise UnavailableError(f"engine {engine!r} is not available") from error
-    rows = np.empty((1, 0), np.int64)
     rate = 1e-3
     start = {leaf: float(leaf.value) for leaf in leaves[:10]}
     probe = SGD(learning_rate=rate)
-    value = float(session.epoch({}, probe, rows)[0])
+    value = session.step({}, probe)
     gradients = [(start[leaf] - float(session[leaf])) / rate for leaf in leaves[:10]]
     for leaf in leaves:
         session[leaf] = leaf.value
     still = SGD(learning_rate=1e-300)
-    session.epoch({}, still, rows)
+    session.step({}, still)
 
     def run() -> tuple[float, Any]:
-        session.epoch({}, still, rows)
+        session.step({}, still)
         return value, gradients
 
     return run
