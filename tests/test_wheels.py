@@ -138,13 +138,28 @@ def test_a_wheel_holds_its_package_typed_and_nothing_else(
 
     assert f"{pack}/py.typed" in packages
     assert all(name.startswith(f"{pack}/") for name in packages)
-    assert not [name for name in packages if "__pycache__" in name or "test" in name.lower()]
+    of_the_pack = [name for name in packages if not name.startswith("miniflow/template/")]
+    assert not [name for name in of_the_pack if re.search(r"__pycache__|/tests?[/_.]", name)]
 
 
 def test_the_front_door_ships_its_data(wheels: dict[str, Path]) -> None:
     names = zipfile.ZipFile(wheels["miniflow"]).namelist()
 
     assert "miniflow/data/boston_housing.csv" in names
+
+
+def test_the_template_of_new_packs_is_shipped(wheels: dict[str, Path]) -> None:
+    template = ROOT / "miniflow" / "src" / "miniflow" / "template"
+    names = set(zipfile.ZipFile(wheels["miniflow"]).namelist())
+
+    wanted = {
+        f"miniflow/template/{file.relative_to(template)}"
+        for file in template.rglob("*")
+        if file.is_file()
+    }
+
+    assert len(wanted) == 14
+    assert wanted <= names
 
 
 def test_the_page_of_a_recording_is_shipped(wheels: dict[str, Path]) -> None:

@@ -410,3 +410,34 @@ def ops(name: str | None) -> None:
         show_operations(mf.registry.current())
     else:
         show_operation(mf.registry.current(), name)
+
+
+# Packs of one's own
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--licence",
+    type=click.Choice(["MIT", "Apache-2.0", "BSD-3-Clause"]),
+    default="MIT",
+    show_default=True,
+)
+@click.option("--author", metavar="NAME", help="Who has the copyright.  [default: its developers]")
+@click.option(
+    "--into", metavar="DIR", default=".", help="The folder to make it in.  [default: here]"
+)
+def new(name: str, licence: str, author: str | None, into: str) -> None:
+    """Make a distribution for a pack of your own, such as mfops_mine, ready to install.
+
+    It holds an operation with samples, an optimizer, tests, a README, a licence and a script
+    for continuous integration.
+    """
+    from miniflow.new import new_pack
+
+    folder = new_pack(name, licence=licence, author=author, into=into)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        click.echo(file)
+    click.echo(
+        f"\nInstall it: pip install --editable {folder}\nMiniFlow finds it then: miniflow packs"
+    )
