@@ -80,6 +80,20 @@ def test_explain_shows_primitives_and_steps():
     assert "update" not in run.explain()
 
 
+def test_a_profile_is_a_table_of_time_by_step():
+    graph, X, y = chain(1)
+    feeds = {X: np.ones((11, 32)), y: np.ones((11, 32))}
+    session = mf.Session(graph, engine="numpy")
+    step = session.compile(feeds, SGD(0.5)).profile(feeds, steps=3)
+    run = session.compile(feeds).profile(feeds, steps=3)
+    for table in (step, run):
+        assert "us" in table
+        assert "exp" in table
+    assert len(step.splitlines()) > len(run.splitlines())
+    with pytest.raises(EngineError, match="engine='numpy'"):
+        mf.Session(graph, engine="numba").compile(feeds, SGD(0.5)).profile(feeds)
+
+
 def test_shapes_that_are_missing_or_do_not_fit_are_named():
     graph, X, y = chain(1)
     session = mf.Session(graph, engine="numpy")

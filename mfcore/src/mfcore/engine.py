@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import attrs
@@ -159,8 +159,14 @@ class Compiled(ABC):
         """Return how much memory it needs."""
 
     @abstractmethod
-    def profile(self, feeds: list[Array], steps: int = 100) -> str:
-        """Run it on copies of the parameters; return a table of time by step."""
+    def profile(self, feeds: Mapping[Any, Any], steps: int = 100) -> str:
+        """Run it on copies of the parameters, fed as ``Session.step``; return a table of times.
+
+        Raises
+        ------
+        EngineError
+            If the engine does not tell its steps apart.
+        """
 
 
 class Program(ABC):

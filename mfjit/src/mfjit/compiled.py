@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mfcore import Array, Node
 from mfcore.engine import Compiled, MemoryUse
 from mfcore.errors import EngineError
+from mfcore.feeding import Feeding
 from mfjit.lowering import Kind
 from mfjit.training import lower_run
 
@@ -49,7 +51,7 @@ class _Program(Compiled):
             buffers=self.executable.memory,
         )
 
-    def profile(self, feeds: list[Array], steps: int = 100) -> str:
+    def profile(self, feeds: Mapping[Any, Any], steps: int = 100) -> str:
         """Run the program; return a table of time by step.
 
         Raises
@@ -57,6 +59,8 @@ class _Program(Compiled):
         EngineError
             If the engine does not tell its steps apart.
         """
+        inputs: list[Any] = [None] * len(self._program.graph.inputs)
+        Feeding(self._program.graph, range(len(inputs)))(inputs, feeds)
         bound = self._bound()
         measure: Any = getattr(bound, "profile", None)
         if measure is None:
@@ -65,8 +69,12 @@ class _Program(Compiled):
                 f"engine='numpy', which runs the same steps one by one"
             )
         settings = [1.0] * len(self.lowered.settings)
-        table: str = measure(feeds, settings, np.random.default_rng(0), steps)
+        table: str = measure([*inputs, *self._leaves()], settings, np.random.default_rng(0), steps)
         return table
+
+    def _leaves(self) -> list[Array]:
+        """Return what a run is given beside its inputs."""
+        return []
 
     def _bound(self) -> Bound:
         parameters = [np.zeros(v.shape, v.dtype) for v in self.lowered.parameters]
@@ -84,6 +92,9 @@ class CompiledRun(_Program):
         leaves = [(node.value.shape, node.value.dtype) for node in program.graph.parameters]
         self.lowered = lower_run(program.graph, [*kinds, *leaves], training=False)
         self.executable = program.engine.executable(self.lowered)
+
+    def _leaves(self) -> list[Array]:
+        return [node.value for node in self._program.graph.parameters]
 
 
 class CompiledStep(_Program):

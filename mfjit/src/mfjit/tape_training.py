@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,7 +154,7 @@ class CompiledTape(Compiled):
             buffers=self._executable.memory + self._executable.tape.nbytes,
         )
 
-    def profile(self, feeds: list[Array], steps: int = 100) -> str:  # noqa: ARG002
+    def profile(self, feeds: Mapping[Any, Any], steps: int = 100) -> str:  # noqa: ARG002
         """Refuse: there are no steps to tell apart.
 
         Raises
