@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import sys
 import warnings
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mfcore as mf
-from mfcore.errors import ExecutionError, MiniFlowError, MiniFlowWarning, QuarantineWarning
+from mfcore.errors import (
+    ExecutionError,
+    MiniFlowError,
+    MiniFlowWarning,
+    QuarantineWarning,
+    SettingsError,
+)
 from miniflow import __version__
 
 if TYPE_CHECKING:
@@ -57,7 +64,10 @@ class FrontDoor(click.Group):
         from miniflow.listing import pack_commands
 
         with _warnings_as_messages():
-            commands, faults = pack_commands(mf.registry.current(), self.commands)
+            try:
+                commands, faults = pack_commands(mf.registry.current(), self.commands)
+            except SettingsError as error:  # help is given all the same
+                commands, faults = {}, [f"packs are not asked for commands: {error}"]
         if not ctx.meta.setdefault("miniflow.faults_are_told", False):
             for fault in faults:
                 click.echo(f"warning: {fault}", err=True)
@@ -384,20 +394,44 @@ def _results(data: Dataset, loss: float, history: History, steps: int) -> dict[s
 # Looking around
 
 
-@main.command()
-@click.option(
+_with_tracebacks = click.option(
     "--traceback/--no-traceback",
     default=True,
     show_default=True,
     help="Show the traceback of packs that failed to load.",
 )
-def packs(traceback: bool) -> None:
+
+
+@main.group(invoke_without_command=True)
+@_with_tracebacks
+@click.pass_context
+def packs(ctx: click.Context, traceback: bool) -> None:
     """List every pack found: where it comes from, what it provides, what is wrong with it."""
+    if ctx.invoked_subcommand is not None:
+        return
     from miniflow.listing import show_packs
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuarantineWarning)  # the list itself tells it
         show_packs(mf.registry.current(), main.commands, tracebacks=traceback)
+
+
+@packs.command()
+@_with_tracebacks
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.pass_context
+def doctor(ctx: click.Context, traceback: bool, as_json: bool) -> None:
+    """Load every pack, and tell what is wrong and what mends it; exit with 1 if anything is."""
+    from miniflow.doctor import as_dict, examine, show
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuarantineWarning)  # as above
+        found = examine(mf.registry.current(), main.commands)
+    if as_json:
+        click.echo(json.dumps(as_dict(found), indent=2))
+    else:
+        show(found, tracebacks=traceback)
+    ctx.exit(1 if found.problems else 0)
 
 
 @main.command()

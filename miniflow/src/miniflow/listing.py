@@ -18,7 +18,8 @@ from mfcore.errors import type_name
 from mfcore.registry import KINDS, Pack, Registry
 from miniflow.reporting import console, show_facts
 
-_STYLES = {"loaded": "green", "disabled": "dim", "quarantined": "red", "conflict": "red"}
+STYLES = {"loaded": "green", "disabled": "dim", "quarantined": "red", "conflict": "red"}
+"""How the states of packs are coloured; others are yellow."""
 
 
 # Commands of packs
@@ -80,8 +81,8 @@ def show_packs(registry: Registry, builtin: Mapping[str, Any], *, tracebacks: bo
         own = [name for name, (provider, _) in commands.items() if provider == pack.name]
         table.add_row(
             Text(pack.name, style="bold"),
-            Text(pack.origin if pack.distribution else _origin(pack)),
-            Text(pack.status, style=_STYLES.get(pack.status, "yellow")),
+            Text(pack.origin if pack.distribution else origin(pack)),
+            Text(pack.status, style=STYLES.get(pack.status, "yellow")),
             Text(_provides(pack, own)),
         )
     out = console()
@@ -93,7 +94,7 @@ def show_packs(registry: Registry, builtin: Mapping[str, Any], *, tracebacks: bo
         out.print(Text(f"{pack.name} is {pack.status}: {pack.reason}"))
         if pack.traceback and tracebacks:
             click.echo(textwrap.indent(pack.traceback.rstrip(), "  "))
-    conflicts = [*_conflicts(packs), *faults]
+    conflicts = [*ambiguous_names(packs), *ambiguous_functions(packs), *faults]
     if conflicts:
         out.print()
         out.print(Text("conflicts", style="bold"))
@@ -101,7 +102,8 @@ def show_packs(registry: Registry, builtin: Mapping[str, Any], *, tracebacks: bo
             out.print(Text(line))
 
 
-def _origin(pack: Pack) -> str:
+def origin(pack: Pack) -> str:
+    """Return where a pack comes from: distribution and version."""
     return f"mfcore {mf.__version__}" if pack.name == "mfcore" else pack.origin
 
 
@@ -117,33 +119,36 @@ def _provides(pack: Pack, commands: list[str]) -> str:
     return "\n".join(lines) or "nothing by name"
 
 
-def _conflicts(packs: list[Pack]) -> list[str]:
-    """Say which short names and NumPy functions several packs claim with different classes."""
-    lines = []
+def ambiguous_names(packs: list[Pack]) -> list[str]:
+    """Say which short names several packs claim with different classes."""
     claims: dict[tuple[str, str], dict[str, Any]] = {}
-    functions: dict[Callable[..., Any], dict[str, Any]] = {}
     for pack in packs:
-        if not pack.enabled:
-            continue
-        for kind, provided in pack.provides.items():
-            for name, cls in provided.items():
-                claims.setdefault((kind, name), {})[f"{pack.name}.{name}"] = cls
-                if kind == "operation":
-                    for function in mf.spec_of(cls).declared:
-                        functions.setdefault(function, {})[f"{pack.name}.{name}"] = cls
-    for (kind, name), by in sorted(claims.items()):
-        if len(set(by.values())) > 1:
-            lines.append(
-                f"the {kind} {name!r} is provided by several packs: use a qualified name, "
-                f"{' or '.join(sorted(by))}"
-            )
-    for function, by in functions.items():
-        if len(set(by.values())) > 1:
-            lines.append(
-                f"{numpy_name(function)} on nodes is claimed by {', '.join(sorted(by))}: disable "
-                f"all but one of their packs"
-            )
-    return lines
+        if pack.enabled:
+            for kind, provided in pack.provides.items():
+                for name, cls in provided.items():
+                    claims.setdefault((kind, name), {})[f"{pack.name}.{name}"] = cls
+    return [
+        f"the {kind} {name!r} is provided by several packs: use a qualified name, "
+        f"{' or '.join(sorted(by))}"
+        for (kind, name), by in sorted(claims.items())
+        if len(set(by.values())) > 1
+    ]
+
+
+def ambiguous_functions(packs: list[Pack]) -> list[str]:
+    """Say which NumPy functions several packs claim with different operations."""
+    claims: dict[Callable[..., Any], dict[str, Any]] = {}
+    for pack in packs:
+        if pack.enabled:
+            for name, cls in pack.provides.get("operation", {}).items():
+                for function in mf.spec_of(cls).declared:
+                    claims.setdefault(function, {})[f"{pack.name}.{name}"] = cls
+    return [
+        f"{numpy_name(function)} on nodes is claimed by {', '.join(sorted(by))}: disable "
+        f"all but one of their packs"
+        for function, by in claims.items()
+        if len(set(by.values())) > 1
+    ]
 
 
 # Operations
@@ -193,7 +198,7 @@ def show_operation(registry: Registry, name: str) -> None:
         out.print()
     file = inspect.getsourcefile(operation)
     facts = {
-        "provider": f"pack {pack.name} ({_origin(pack)})" if pack else "unknown",
+        "provider": f"pack {pack.name} ({origin(pack)})" if pack else "unknown",
         "inputs": ", ".join(spec.inputs) + (" (any number)" if spec.variadic else ""),
     }
     if spec.hyperparameters:

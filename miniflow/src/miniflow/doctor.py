@@ -1,0 +1,256 @@
+"""What ``miniflow packs doctor`` tells: what became of each pack, what is wrong, what mends it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import attrs
+import click
+from rich.table import Table
+from rich.text import Text
+
+import mfcore as mf
+from mfcore.errors import SettingsError
+from mfcore.registry import KINDS, Pack, Registry
+from mfcore.settings import normal
+from miniflow.listing import (
+    STYLES,
+    ambiguous_functions,
+    ambiguous_names,
+    origin,
+    pack_commands,
+)
+from miniflow.reporting import console
+
+PIP = "python -m pip"
+
+
+@attrs.frozen
+class Problem:
+    """Something that does not work as it is installed.
+
+    Attributes
+    ----------
+    what : str
+        What is wrong, and why.
+    mend : tuple of str
+        What mends it: commands of which one is enough, or words where no command does.
+    pack : str
+        The pack that it is about, if it is about one.
+    traceback : str
+        The traceback of the failure, if there was one.
+    """
+
+    what: str
+    mend: tuple[str, ...] = ()
+    pack: str = ""
+    traceback: str = ""
+
+
+@attrs.frozen
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes
+    ----------
+    packs : list of Pack
+        All packs, by name.
+    commands : dict
+        By pack: the names of its commands.
+    problems : list of Problem
+        What does not work.
+    notes : list of str
+        What is as somebody chose it, or works in part.
+    """
+
+    packs: list[Pack]
+    commands: dict[str, list[str]]
+    problems: list[Problem]
+    notes: list[str]
+
+
+def examine(registry: Registry, builtin: Mapping[str, Any]) -> Diagnosis:
+    """Load every pack, and say what is wrong with which.
+
+    What packs print while they are imported goes to the standard error stream.
+
+    Parameters
+    ----------
+    registry : Registry
+        Whose packs to look at.
+    builtin : mapping
+        The command line's own commands by name, which packs cannot replace.
+    """
+    with _lenient(registry), redirect_stdout(sys.stderr):
+        try:
+            packs = registry.load()
+        except SettingsError as error:
+            return Diagnosis([], {}, [Problem(str(error), ("edit the file",))], [])
+        provided, faults = pack_commands(registry, builtin)
+    commands: dict[str, list[str]] = {}
+    for name, (provider, _) in provided.items():
+        commands.setdefault(provider, []).append(name)
+    problems = [
+        Problem(
+            f"pack {pack.name} ({origin(pack)}) is {_STATES[pack.status]}: {pack.reason}",
+            _mends(pack),
+            pack.name,
+            pack.traceback,
+        )
+        for pack in packs
+        if pack.status in _STATES
+    ]
+    problems += _missing(registry, packs)
+    problems += [Problem(line) for line in [*ambiguous_functions(packs), *faults]]
+    return Diagnosis(packs, commands, problems, _notes(registry, packs))
+
+
+def show(found: Diagnosis, *, tracebacks: bool) -> None:
+    """Print a diagnosis for a reader."""
+    out = console()
+    if found.packs:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for pack in found.packs:
+            status = Text(pack.status, style=STYLES.get(pack.status, "yellow"))
+            table.add_row(status, Text(pack.name, style="bold"), Text(origin(pack)))
+        out.print(table)
+    for problem in found.problems:
+        out.print()
+        out.print(Text(problem.what), soft_wrap=True)
+        if problem.traceback and tracebacks:
+            click.echo(textwrap.indent(problem.traceback.rstrip(), "  "))
+        for i, command in enumerate(problem.mend):
+            out.print(Text(f"  {'or' if i else 'to mend it'}: {command}"), soft_wrap=True)
+    if found.notes:
+        out.print()
+    for note in found.notes:
+        out.print(Text(f"note: {note}"), soft_wrap=True)
+    out.print()
+    count = len(found.problems)
+    end = f"{count} problem{'' if count == 1 else 's'}" if count else "all is well"
+    out.print(Text(end, style="bold red" if count else "bold green"))
+
+
+def as_dict(found: Diagnosis) -> dict[str, Any]:
+    """Return a diagnosis as JSON has it; ``docs/packs.md`` describes the keys."""
+    return {
+        "ok": not found.problems,
+        "mfcore": mf.__version__,
+        "packs": [
+            {
+                "name": pack.name,
+                "distribution": pack.distribution,
+                "version": pack.version,
+                "entry_point": pack.entry_point,
+                "status": pack.status,
+                "reason": pack.reason,
+                "traceback": pack.traceback,
+                "provides": {
+                    **{kind: sorted(pack.provides.get(kind, {})) for kind in KINDS},
+                    "command": found.commands.get(pack.name, []),
+                },
+            }
+            for pack in found.packs
+        ],
+        "problems": [attrs.asdict(problem) for problem in found.problems],
+        "notes": found.notes,
+    }
+
+
+_STATES = {
+    "quarantined": "quarantined",
+    "conflict": "in conflict",
+    "incompatible": "out of range",
+}
+"""The states of a pack that are problems, in words."""
+
+
+@contextmanager
+def _lenient(registry: Registry) -> Iterator[None]:
+    """Let a strict registry quarantine, so that all problems are found and not the first."""
+    strict, registry.strict = registry.strict, False
+    try:
+        yield
+    finally:
+        registry.strict = strict
+
+
+def _mends(pack: Pack) -> tuple[str, ...]:
+    leave_out = f'add "{pack.name}" to disabled in [tool.miniflow] of pyproject.toml'
+    if not pack.distribution:
+        return ()
+    if len(pack.claimants) > 1:
+        return tuple(f"{PIP} uninstall {name}" for name in pack.claimants)
+    if pack.status == "conflict":
+        return (f"{PIP} uninstall {pack.distribution}",)
+    if pack.status == "incompatible":
+        return (f"{PIP} install --upgrade {pack.distribution} mfcore", leave_out)
+    missing = pack.lacks.partition(".")[0]
+    if missing and missing == re.split(r"[.:]", pack.entry_point)[0]:
+        return (f"{PIP} install --force-reinstall {pack.distribution}", leave_out)
+    if requirement := _requirement(pack.distribution, missing):
+        return (f'{PIP} install "{requirement}"', leave_out)
+    return (f"{PIP} install --upgrade {pack.distribution}", leave_out)
+
+
+def _requirement(distribution: str, module: str) -> str:
+    """Return what a distribution requires under a missing module's name; ``""`` for nothing.
+
+    Only what the distribution itself names is worth an install command: anybody may have
+    published something else under the name of a module.
+    """
+    from importlib import metadata
+
+    try:
+        requirements = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return ""
+    for requirement in requirements:
+        name = re.match(r"[\w.-]*", requirement)
+        if module and name is not None and normal(name[0]) == normal(module):
+            return requirement.partition(";")[0].strip()
+    return ""
+
+
+def _unmatched(names: tuple[str, ...], packs: list[Pack]) -> list[str]:
+    known = {normal(n) for p in packs for n in (p.name, p.distribution, *p.claimants)}
+    return [name for name in names if normal(name) not in known]
+
+
+def _missing(registry: Registry, packs: list[Pack]) -> list[Problem]:
+    chosen = registry.chosen
+    if chosen is None or not registry.autoload:
+        return []
+    return [
+        Problem(
+            f"no pack {name} is installed, and {chosen.source} asks for it",
+            (f"{PIP} install {name}",),
+            name,
+        )
+        for name in _unmatched(chosen.names, packs)
+    ]
+
+
+def _notes(registry: Registry, packs: list[Pack]) -> list[str]:
+    notes = []
+    if not registry.autoload:
+        notes.append("installed packs are not looked for (MINIFLOW_AUTOLOAD=0, or in code)")
+    notes += [
+        f"pack {pack.name} ({origin(pack)}) is not used: {pack.reason}"
+        for pack in packs
+        if pack.status == "disabled"
+    ]
+    if registry.disabled is not None and registry.autoload:
+        notes += [
+            f"{registry.disabled.source} disables {name}, which is not installed"
+            for name in _unmatched(registry.disabled.names, packs)
+        ]
+    return notes + ambiguous_names(packs)
