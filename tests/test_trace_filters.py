@@ -412,6 +412,7 @@ def test_all_tracers_at_once_change_no_bit():
     [
         ("console", ("console", {})),
         ("record:path=run.jsonl,every=10", ("record", {"path": "run.jsonl", "every": 10})),
+        ("guard:replay=true,inf=False", ("guard", {"replay": True, "inf": False})),
         ("p.console:nodes=['a,b', \"c\"],limit=3",
          ("p.console", {"nodes": ["a,b", "c"], "limit": 3})),
         ("x:steps=range(2, 9, 3)", ("x", {"steps": range(2, 9, 3)})),

@@ -169,7 +169,8 @@ def _value(text: str) -> Any:
         if len(numbers) < 3 or numbers[2]:
             return range(*numbers)
     try:
-        return ast.literal_eval(text)
+        # As on command lines elsewhere, `true` is meant where `True` is.
+        return ast.literal_eval(text.capitalize() if text in ("true", "false", "none") else text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
