@@ -19,17 +19,20 @@ from mfcore.engine import (
     find_engine,
 )
 from mfcore.errors import (
+    ExecutionError,
     FeedDtypeError,
     FeedShapeError,
     GradientError,
+    MissingFeedError,
     NodeUseError,
     ObservedEngineWarning,
     UnknownNodeError,
+    type_name,
 )
 from mfcore.feeding import Feeding, Feeds, checked_rows, example_of
 from mfcore.graph import Graph, _some, replay_sort
 from mfcore.node import Array, Node, Parameter, as_array
-from mfcore.optimizer import Updates
+from mfcore.optimizer import OptimizerState, Updates
 from mfcore.plugins import Observers, close_all
 from mfcore.registry import nobody_listens, observers, unheard_steps
 from mfcore.run import Run, gradient_of_itself, read_only
@@ -486,6 +489,89 @@ class Session:
             self._values = [value.copy() for value in self._trainer.values]
             self._trainer = None
 
+    def optimizer_state(self) -> Updates | None:
+        """Return a copy of what the optimizer of the steps so far remembers.
+
+        Training goes on undisturbed.
+
+        Returns
+        -------
+        Updates or None
+            Its ``optimizer``, ``steps``, and ``states``: a tuple of arrays for each parameter,
+            in the graph's order. ``None`` before the first step.
+        """
+        if self._trainer is not None:
+            return self._trainer.updates()
+        old = self._updates
+        if old is None:
+            return None
+        states = [tuple([_copied(value) for value in state]) for state in old.states]
+        return Updates(old.optimizer, self._values, states, old.steps)
+
+    def restore(
+        self,
+        parameters: Mapping[Parameter, Any] | Mapping[str, Any],
+        optimizer: Any,
+        states: Sequence[OptimizerState],
+        *,
+        updates: int,
+        steps: int,
+    ) -> None:
+        """Go on from where another session was; what ``optimizer_state`` returned comes back.
+
+        Random numbers are restored through ``session.rng``.
+
+        Parameters
+        ----------
+        parameters : mapping
+            A value for every parameter, by node or by name.
+        optimizer : optimizer
+            The one that the next steps will be done with.
+        states : sequence of tuple
+            What it remembers of each parameter, in the graph's order.
+        updates : int
+            How many updates it has done.
+        steps : int
+            How many steps the session has done.
+
+        Raises
+        ------
+        UnknownNodeError
+            If a parameter is unknown.
+        FeedError
+            If a value is missing or of another shape or dtype.
+        ExecutionError
+            If the states do not fit the optimizer.
+        """
+        nodes = self.graph.parameters
+        given = {self._parameter(parameter): x for parameter, x in parameters.items()}
+        if missing := [self.graph.name(n) for i, n in enumerate(nodes) if i not in given]:
+            raise MissingFeedError(f"no value is given for {_some(missing)}")
+        values = []
+        for i, node in enumerate(nodes):
+            array = np.array(given[i])
+            if array.shape != node.value.shape or array.dtype != node.value.dtype:
+                raise FeedShapeError(
+                    f"{self.graph.describe(node)} is {node.value.dtype} of shape "
+                    f"{node.value.shape}, not {array.dtype} of shape {array.shape}"
+                )
+            values.append(array)
+        fresh = Updates(optimizer, values).states
+        if [len(state) for state in states] != [len(state) for state in fresh]:
+            raise ExecutionError(f"the states are not those of {type_name(optimizer)}")
+        for node, state, first in zip(nodes, states, fresh, strict=True):
+            # The code that an engine compiles relies on the sizes.
+            if self.program.trains and _kinds(state) != _kinds(first):
+                raise ExecutionError(
+                    f"the state for {self.graph.describe(node)} is {_kinds(state)}, where "
+                    f"{type_name(optimizer)} has {_kinds(first)}"
+                )
+        copies = [tuple([_copied(value) for value in state]) for state in states]
+        self._trainer = None
+        self._values = values
+        self._updates = Updates(optimizer, values, copies, updates)
+        self.steps = steps
+
     # Tracers
 
     @property
@@ -531,3 +617,11 @@ class Session:
                 f"gradient is wanted"
             )
         return self._only_output
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _kinds(state: OptimizerState) -> list[tuple[tuple[int, ...], str]]:
+    return [(np.shape(value), str(np.asarray(value).dtype)) for value in state]
