@@ -268,6 +268,24 @@ class OneNumber(mf.Node):
         return (grad * m + (grad * x).sum() * m / x.size,)
 
 
+@mf.operation
+class LargestOfRow(mf.Node):
+    """Its backward writes into an array of its own."""
+
+    x: mf.Node
+
+    @staticmethod
+    def forward(x):
+        where = np.argmax(x, axis=-1)[..., np.newaxis]
+        return np.take_along_axis(x, where, axis=-1), where
+
+    @staticmethod
+    def backward(grad, x, saved):
+        scattered = np.zeros(x.shape, grad.dtype)
+        np.put_along_axis(scattered, saved, grad, axis=-1)
+        return (scattered,)
+
+
 PLAIN = [
     (Swish, [(3, 4)], {"beta": 1.5}),
     (GELU, [(3, 4)], {}),
@@ -282,6 +300,7 @@ PLAIN = [
 ]
 CALLED = [(RunningTotal, [(3, 4)], {}), (Branching, [(3, 4)], {})]
 CALLED += [(Foreign, [(3, 4)], {}), (OneNumber, [(3,)], {})]
+CALLED += [(LargestOfRow, [(3, 4)], {})]
 
 
 def ids(case):
@@ -352,7 +371,7 @@ def test_all_that_is_plain_numpy_compiles_on_numba(part):
 
 @pytest.mark.parametrize(
     ("case", "reason"),
-    list(zip(CALLED, ["np.cumsum", "branch", "expit", "as a number"], strict=True)),
+    list(zip(CALLED, ["np.cumsum", "branch", "expit", "as a number", "take_along"], strict=True)),
     ids=ids,
 )
 def test_what_numba_cannot_compile_is_named_with_the_reason(case, reason):

@@ -213,7 +213,8 @@ def emit_call(
     Raises
     ------
     NotTraceableError
-        If the function cannot be called on arrays of ones, so that its result is unknown.
+        If the function cannot be called on arrays of ones, so that its result is unknown, or
+        returns nothing: what it writes into an argument would be lost.
     """
     # A copy each: what writes into its argument is found out by the caller's own checks.
     ones = [np.ones(value.shape, value.dtype)[()] for value in values]
@@ -226,6 +227,10 @@ def emit_call(
             f"{_name(function)} has no rule for engines, and the shape of its result could "
             f"not be found by calling it: {error}"
         ) from error
+    if result is None:
+        raise NotTraceableError(
+            f"{_name(function)} returns nothing: it writes into an array, which cannot be read off"
+        )
     if not why:
         why = f"{b.where or b.origin} calls {_name(function)}, for which there is no rule"
     how = {"function": function, "arguments": arguments, "why": why}
