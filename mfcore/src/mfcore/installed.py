@@ -33,7 +33,7 @@ class EntryPoint(Protocol):
 
     @property
     def dist(self) -> Any:
-        """Its distribution, with ``name``, ``version`` and ``requires``."""
+        """Its distribution, with ``name``, ``version``, ``requires`` and ``read_text``."""
 
     def load(self) -> Any:
         """Import what it stands for."""
@@ -81,6 +81,10 @@ class InstalledDistribution:
     def requires(self) -> list[str]:
         """What it requires."""
         return [value for key, value in self._metadata if key == "requires-dist"]
+
+    def read_text(self, filename: str) -> str | None:
+        """Return the text of a file of its metadata, ``None`` where there is none."""
+        return _read(self._folder, filename) or None
 
 
 class InstalledEntryPoint:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mfcore.drawing import Drawer
     from mfcore.engine import Engine
     from mfcore.installed import EntryPoint
+    from mfcore.manifest import Manifest
     from mfcore.node import Node
     from mfcore.session import Session
 
@@ -84,8 +85,11 @@ class Pack:
         The module whose absence made it fail, if one did.
     claimants : tuple of str
         The distributions that provide a pack of this name, where several do.
+    listens : bool
+        Whether it implements run hooks, once it is loaded.
     provides : dict
-        By kind (a key of ``KINDS``): classes by name.
+        By kind (a key of ``KINDS``): classes by name. Before the pack is loaded: those that
+        were looked up through its manifest.
     """
 
     name: str
@@ -98,7 +102,9 @@ class Pack:
     lacks: str = attrs.field(default="", repr=False)
     claimants: tuple[str, ...] = attrs.field(default=(), repr=False)
     provides: dict[str, dict[str, Any]] = attrs.field(factory=dict, repr=False)
+    listens: bool = attrs.field(default=False, repr=False)
     _load: Callable[[], object] | None = attrs.field(default=None, repr=False)
+    _read: Callable[[str], str | None] | None = attrs.field(default=None, repr=False)
 
     @property
     def origin(self) -> str:
@@ -109,6 +115,10 @@ class Pack:
     def enabled(self) -> bool:
         """Whether look-ups consider it."""
         return self.status in ("found", "loaded")
+
+    def read_metadata(self, filename: str) -> str | None:
+        """Return the text of a file of its distribution's metadata, ``None`` without one."""
+        return self._read(filename) if self._read is not None else None
 
 
 class Registry:
@@ -161,7 +171,9 @@ class Registry:
         self._scanned = False
         self._loading: set[str] = set()
         self._all_loaded = False
-        self._functions: dict[Any, type[Node]] | None = None
+        self._undescribed_loaded = False
+        self._manifests: dict[str, Manifest | None] = {}
+        self._functions: dict[Any, Any] | None = None
         self.listening: dict[str, Observer] = {}
         self._lock = threading.RLock()
         self._register_core()
@@ -251,7 +263,11 @@ class Registry:
 
     def all(self, kind: str) -> dict[str, Any]:
         """Return everything of one kind (a key of ``KINDS``) by qualified name."""
-        self._load_all()
+        self._load_undescribed()
+        for pack in self.packs():
+            if (described := self._manifest(pack)) is not None:
+                for name in described.provides[kind]:
+                    self._provided(pack, kind, name)
         return {
             f"{pack.name}.{name}": provided
             for pack in self.packs()
@@ -297,9 +313,17 @@ class Registry:
         AmbiguousNameError
             If operations of several packs declare the function.
         """
-        if self._functions is None:
-            self._functions = self._declared()
-        found = self._functions.get(function)
+        functions = self._functions
+        if functions is None:
+            functions = self._functions = self._declared()
+        found = functions.get(function)
+        if found is None and not self._all_loaded:
+            # A manifest may be out of date.
+            self._load_all()
+            functions = self._functions = self._declared()
+            found = functions.get(function)
+        if isinstance(found, list):
+            found = functions[function] = self._settled(found)
         if isinstance(found, _Several):
             raise AmbiguousNameError(
                 f"{getattr(function, '__name__', function)} on nodes is declared by several "
@@ -366,7 +390,8 @@ class Registry:
             for e in entry_points
         )
         first = entry_points[0]
-        pack = Pack(name, *origins[0], load=first.load)
+        read = getattr(first.dist, "read_text", None)
+        pack = Pack(name, *origins[0], load=first.load, read=read)
         names = (name, *(origin[0] for origin in origins))
         if reason := self._why_disabled(*names):
             pack.status, pack.reason = "disabled", reason
@@ -401,6 +426,65 @@ class Registry:
                     self._load(pack)
             self._all_loaded = True
 
+    def _load_undescribed(self) -> None:
+        """Load the packs that have to be asked what they provide."""
+        with self._lock:
+            self._scan()
+            if self._undescribed_loaded or self._all_loaded:
+                return
+            for pack in self.packs():
+                if pack.status == "found" and pack.name not in self._loading:
+                    described = self._manifest(pack)
+                    if described is None or described.listens:
+                        self._load(pack)
+            self._undescribed_loaded = True
+
+    def _manifest(self, pack: Pack) -> Manifest | None:
+        """Return the manifest to go by for a pack that is not imported; ``None`` without one."""
+        if pack.status != "found" or pack.name in self._loading:
+            return None
+        if pack.name not in self._manifests:
+            from mfcore import manifest
+
+            self._manifests[pack.name] = manifest.read(pack)
+        return self._manifests[pack.name]
+
+    def _provided(self, pack: Pack, kind: str, name: str) -> Any:
+        """Return what a pack provides under a name, ``None`` for nothing.
+
+        By its manifest only the module is imported that the name is in. Where that does not
+        work the pack is loaded, and tells what is the matter.
+        """
+        if pack.status == "loaded":
+            return pack.provides[kind].get(name)
+        with self._lock:
+            described = self._manifest(pack)
+            if described is not None and name in described.provides[kind]:
+                classes = pack.provides.setdefault(kind, {})
+                try:
+                    if name not in classes:
+                        cls = described.resolve(kind, name)
+                        _check_provided(kind, cls, pack.name)
+                        if _label(kind, cls) == name:
+                            classes[name] = cls
+                except (Exception, SystemExit):
+                    pass
+                if name in classes:
+                    return classes[name]
+            if pack.status == "found" and pack.name not in self._loading:
+                self._load(pack)
+        return pack.provides[kind].get(name) if pack.status == "loaded" else None
+
+    def _providing(self, kind: str, name: str) -> list[Pack]:
+        """Return the enabled packs that provide a name, which is then among what they provide."""
+        found = []
+        for pack in self.packs():
+            described = self._manifest(pack)
+            names = pack.provides.get(kind, {}) if described is None else described.provides[kind]
+            if pack.enabled and name in names and self._provided(pack, kind, name) is not None:
+                found.append(pack)
+        return found
+
     def _load(self, pack: Pack) -> bool:
         """Import a pack and collect what it provides: all of it, or nothing."""
         assert pack._load is not None
@@ -412,6 +496,7 @@ class Registry:
             provides = _collect(observer.hook, pack.name)
             self.plugins.register(plugin, pack.name)
         except (Exception, SystemExit) as error:
+            pack.provides = {}
             self._quarantine(pack, error)
             return False
         finally:
@@ -419,6 +504,7 @@ class Registry:
             self._functions = None
         if observer.listens:
             self.listening[pack.name] = observer
+            pack.listens = True
         pack.provides = provides
         pack.status = "loaded"
         return True
@@ -452,15 +538,15 @@ class Registry:
             if qualifier not in self._packs:
                 self._scan()
             pack = self._packs.get(qualifier)
-            if pack is not None and pack.status == "found":
-                with self._lock:
-                    if pack.status == "found" and pack.name not in self._loading:
-                        self._load(pack)
-            if pack is None or pack.status != "loaded" or short not in pack.provides[kind]:
+            provided = None if pack is None else self._provided(pack, kind, short)
+            if provided is None:
                 raise self._unknown(kind, name, pack)
-            return pack.provides[kind][short]
-        self._load_all()
-        found = [p for p in self.packs() if p.status == "loaded" and name in p.provides[kind]]
+            return provided
+        self._load_undescribed()
+        found = self._providing(kind, name)
+        if not found:
+            self._load_all()
+            found = self._providing(kind, name)
         if not found:
             raise self._unknown(kind, name, None)
         if len({found_in.provides[kind][name] for found_in in found}) > 1:
@@ -473,6 +559,7 @@ class Registry:
     def _unknown(self, kind: str, name: str, pack: Pack | None) -> UnknownNameError:
         import difflib
 
+        self._load_all()
         names = list(self.all(kind))
         names += [qualified.rpartition(".")[2] for qualified in names]
         close = difflib.get_close_matches(name, names, n=3)
@@ -490,17 +577,25 @@ class Registry:
         return UnknownNameError("\n".join(dict.fromkeys(text)))
 
     def _declared(self) -> dict[Any, Any]:
-        """The operation of each NumPy function that one is declared for."""
-        found: dict[Any, Any] = {}
-        for qualified, operation in self.all("operation").items():
-            for function in operation.__operation__.declared:
-                found.setdefault(function, {})[qualified] = operation
-        return {
-            function: next(iter(by.values()))
-            if len(set(by.values())) == 1
-            else _Several(sorted(by))
-            for function, by in found.items()
-        }
+        """By NumPy function: packs with the names of their operations declared for it."""
+        self._load_undescribed()
+        found: dict[Any, list[tuple[Pack, str]]] = {}
+        for pack in self.packs():
+            described = self._manifest(pack)
+            if described is not None:
+                for function, name in described.declared():
+                    found.setdefault(function, []).append((pack, name))
+            elif pack.enabled:
+                for name, operation in pack.provides.get("operation", {}).items():
+                    for function in operation.__operation__.declared:
+                        found.setdefault(function, []).append((pack, name))
+        return dict(found)
+
+    def _settled(self, claims: list[tuple[Pack, str]]) -> Any:
+        """Return the one operation that all claims on a function are of."""
+        by = {f"{p.name}.{name}": self._provided(p, "operation", name) for p, name in claims}
+        classes = {operation for operation in by.values() if operation is not None}
+        return classes.pop() if len(classes) == 1 else _Several(sorted(by)) if classes else None
 
 
 @attrs.frozen
@@ -516,11 +611,17 @@ def _collect(hook_of: pluggy.HookRelay, name: str) -> dict[str, dict[str, Any]]:
         for returned in getattr(hook_of, hook)():
             for cls in returned:
                 _check_provided(kind, cls, name)
-                label = cls.__name__ if kind in ("operation", "optimizer") else cls.name
+                label = _label(kind, cls)
                 if classes.setdefault(label, cls) is not cls:
                     raise DefinitionError(f"pack {name} provides two {kind}s named {label!r}")
         provides[kind] = classes
     return provides
+
+
+def _label(kind: str, cls: Any) -> str:
+    """Return the name under which a class is provided."""
+    name: str = cls.__name__ if kind in ("operation", "optimizer") else cls.name
+    return name
 
 
 def _check_provided(kind: str, cls: Any, name: str) -> None:
