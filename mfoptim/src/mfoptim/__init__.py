@@ -9,9 +9,17 @@ from mfcore.lazy import lazy_names
 if TYPE_CHECKING:
     from mfoptim.adam import AdaGrad, Adam, RMSProp
     from mfoptim.callbacks import Callback, EarlyStopping, StopTraining
-    from mfoptim.errors import FitError, HyperparameterError, MissingPackageError
+    from mfoptim.checkpoint import Checkpoint
+    from mfoptim.errors import (
+        CheckpointError,
+        CheckpointWarning,
+        FitError,
+        HyperparameterError,
+        MissingPackageError,
+    )
     from mfoptim.fit import fit
     from mfoptim.history import History, Stopped
+    from mfoptim.saved_training import SavedTraining, read_checkpoint
     from mfoptim.schedule import CosineDecay, ExponentialDecay, StepDecay, Warmup
     from mfoptim.sgd import SGD, sgd_update
 
@@ -24,6 +32,9 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "Callback",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointWarning",
     "CosineDecay",
     "EarlyStopping",
     "ExponentialDecay",
@@ -33,11 +44,13 @@ __all__ = [
     "MissingPackageError",
     "RMSProp",
     "SGD",
+    "SavedTraining",
     "StepDecay",
     "StopTraining",
     "Stopped",
     "Warmup",
     "fit",
+    "read_checkpoint",
     "sgd_update",
 ]
 
@@ -46,9 +59,17 @@ lazy_names(
     {
         "mfoptim.adam": ["AdaGrad", "Adam", "RMSProp"],
         "mfoptim.callbacks": ["Callback", "EarlyStopping", "StopTraining"],
-        "mfoptim.errors": ["FitError", "HyperparameterError", "MissingPackageError"],
+        "mfoptim.checkpoint": ["Checkpoint"],
+        "mfoptim.errors": [
+            "CheckpointError",
+            "CheckpointWarning",
+            "FitError",
+            "HyperparameterError",
+            "MissingPackageError",
+        ],
         "mfoptim.fit": ["fit"],
         "mfoptim.history": ["History", "Stopped"],
+        "mfoptim.saved_training": ["SavedTraining", "read_checkpoint"],
         "mfoptim.schedule": ["CosineDecay", "ExponentialDecay", "StepDecay", "Warmup"],
         "mfoptim.sgd": ["SGD", "sgd_update"],
     },

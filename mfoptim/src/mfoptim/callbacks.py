@@ -44,6 +44,11 @@ class Callback:
 
     For each event the callbacks are called in the order in which they were given, and all
     of them are, even if one asks to stop. Their own exceptions reach the caller of ``fit``.
+
+    One that remembers what decides how training goes also has ``checkpoint_state(session)``,
+    which returns it (numbers, strings, arrays, and lists, tuples and dicts of such), and
+    ``restore_state(session, state)``, called after ``on_train_start`` where ``fit`` goes on
+    from a checkpoint.
     """
 
     def on_train_start(self, session: Session) -> None:
@@ -84,8 +89,8 @@ class Callbacks:
                 )
         self._methods = {event: self._implementing(event) for event in EVENTS}
 
-    def check_monitors(self, measured: Iterable[str]) -> None:
-        """Check that what callbacks say they ``monitor`` will be measured.
+    def check_monitors(self, measured: Iterable[str], *others: object) -> None:
+        """Check that what callbacks, and others, say they ``monitor`` will be measured.
 
         Raises
         ------
@@ -93,7 +98,7 @@ class Callbacks:
             If one of them would wait in vain.
         """
         names = tuple(measured)
-        for callback in self.all:
+        for callback in (*self.all, *others):
             monitor = getattr(callback, "monitor", None)
             if isinstance(monitor, str) and monitor not in names:
                 raise FitError(
@@ -189,6 +194,31 @@ class EarlyStopping(Callback):
                 reason="early stopping",
             )
         return None
+
+    def checkpoint_state(self, session: Session) -> dict[str, Any]:
+        """Return the best epoch, for a checkpoint."""
+        name = session.graph.name
+        parameters = {name(node): value for node, value in self._parameters.items()}
+        return {"best": self.best, "best_epoch": self.best_epoch, "parameters": parameters}
+
+    def restore_state(self, session: Session, state: Any) -> None:
+        """Go on from what ``checkpoint_state`` returned.
+
+        Raises
+        ------
+        FitError
+            If it is not the state of such a callback on this graph.
+        """
+        if type(state["best"]) is not float or type(state["best_epoch"]) is not int:
+            raise FitError("the best epoch is missing")
+        parameters = {}
+        for node, now in session.parameters.items() if state["parameters"] else ():
+            value = state["parameters"][session.graph.name(node)]
+            if value.shape != now.shape or value.dtype != now.dtype:
+                raise FitError(f"{session.graph.name(node)} is another parameter")
+            parameters[node] = value
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self._parameters = parameters
 
     def on_train_finish(self, session: Session, history: History) -> None:  # noqa: ARG002
         """Restore the parameters of the best epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mfcore.errors import MiniFlowError
+from mfcore.errors import MiniFlowError, MiniFlowWarning
 
 
 class HyperparameterError(MiniFlowError, ValueError):
@@ -15,3 +15,11 @@ class FitError(MiniFlowError, ValueError):
 
 class MissingPackageError(MiniFlowError, ImportError):
     """An optional package is needed and not installed."""
+
+
+class CheckpointError(MiniFlowError, ValueError):
+    """A checkpoint cannot be read, or belongs to another training."""
+
+
+class CheckpointWarning(MiniFlowWarning):
+    """A checkpoint is damaged, and an older one was taken."""

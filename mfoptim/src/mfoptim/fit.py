@@ -5,23 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from math import isfinite
-from time import perf_counter
+from os import PathLike
 from typing import Any
 
-import attrs
 import numpy as np
 
-from mfcore import Array, Engine, Graph, Input, Node, Parameter, Session
+from mfcore import Array, Engine, Graph, Input, Node, Session
 from mfcore.errors import DefinitionError, DivergenceWarning, type_name
 from mfcore.optimizer import optimizer_spec
-from mfcore.registry import observers
 from mfcore.trace import traced
 from mfoptim.batches import Batches, Sampling, checked_data, not_finite, split
-from mfoptim.callbacks import Callbacks, StopTraining
-from mfoptim.errors import FitError
-from mfoptim.history import History, Stopped
+from mfoptim.callbacks import Callbacks
+from mfoptim.checkpoint import Checkpoint, Keeper, Resumed, newest
+from mfoptim.errors import CheckpointError, FitError
+from mfoptim.fingerprint import described, of_data, of_graph, of_optimizer
+from mfoptim.history import History
 from mfoptim.progress import Progress
+from mfoptim.saved_training import random_state, set_random_state
+from mfoptim.training import Training
 
 SAMPLINGS = ("shuffle", "resample")
 
@@ -42,6 +43,8 @@ def fit(
     session: Session | None = None,
     tracers: Iterable[str | object] = (),
     progress: bool = False,
+    checkpoint: Checkpoint | None = None,
+    resume: str | PathLike[str] | None = None,
 ) -> History:
     """Train the parameters that a cost depends on, so that it becomes small.
 
@@ -86,6 +89,13 @@ def fit(
     progress : bool, optional
         Whether to show a bar: on a terminal if rich is installed, and in notebooks. Elsewhere
         nothing is shown.
+    checkpoint : Checkpoint, optional
+        Where checkpoints go, and when they are written.
+    resume : path, optional
+        A checkpoint to go on from, or a folder of such, of which the newest that is whole is
+        taken. Everything else must be given as it was; then the result is the same to the
+        bit as that of a training without a break. Where the folder is also that of
+        ``checkpoint`` and holds none yet, training starts anew.
 
     Returns
     -------
@@ -99,9 +109,15 @@ def fit(
         If the data do not fit the graph or the sizes asked for.
     FitError
         If another argument is unusable.
+    CheckpointError
+        If there is nothing to go on from, it cannot be read, or belongs to another training:
+        the error names what differs. Also if training starts anew in a folder that holds
+        checkpoints.
 
     Warns
     -----
+    CheckpointWarning
+        If the newest checkpoint is damaged; an older one is taken.
     DivergenceWarning
         If the data are finite and a step's loss, or a parameter at an epoch's end, is not.
         Training stops and the parameters are set back to those at the start of that epoch.
@@ -122,6 +138,9 @@ def fit(
     """
     _check_numbers(epochs, batch_size, sampling, validation_split)
     _check_optimizer(optimizer)
+    _check_checkpoint(checkpoint, resume)
+    seed_described = "" if checkpoint is None and resume is None else described(seed)
+    resumed = None if resume is None else newest(resume, checkpoint)
     with traced(tracers), Progress(epochs) if progress else nullcontext() as bar:
         graph, node = _graph_and_cost(cost, session)
         called = Callbacks(callbacks)
@@ -131,6 +150,10 @@ def fit(
         problems = _problems(graph, arrays, "")
         finite_data = not problems
         split_rng, rows_rng, session_rng = _random_streams(seed)
+        if resumed is not None:  # where no seed was given, the same rows are held out again
+            set_random_state(resumed.path, split_rng, resumed.saved.streams.get("split"))
+        split_state = random_state(split_rng)
+        whole = arrays
         held_out: dict[Input, Array] | None = None
         if validation_data is not None:
             if validation_split:
@@ -142,7 +165,8 @@ def fit(
         batches = _batches(graph, arrays, batch_size, sampling)
         validation = None if held_out is None else Batches(held_out, batches.size)
         called.check_monitors(
-            ("loss", "seconds") if validation is None else ("loss", "validation_loss", "seconds")
+            ("loss", "seconds") if validation is None else ("loss", "validation_loss", "seconds"),
+            checkpoint,
         )
         session = _session(graph, engine, session_rng, session)
         for parameter in graph.parameters:
@@ -150,7 +174,20 @@ def fit(
             if not np.isfinite(value).all():
                 problems.append(f"parameter {graph.name(parameter)} holds NaN or inf at the start")
 
-        training = _Training(
+        fingerprint = {}
+        if checkpoint is not None or resumed is not None:
+            fingerprint = {
+                "engine": session.engine.name,
+                "batch size": str(batches.size),
+                "sampling": sampling,
+                "seed": seed_described,
+                "validation split": str(validation_split),
+                **of_data(graph, whole, "data"),
+                **of_data(graph, held_out or {}, "validation data"),
+                **of_optimizer(optimizer),
+                **of_graph(graph, node),
+            }
+        training = Training(
             session,
             node,
             optimizer,
@@ -160,8 +197,12 @@ def fit(
             rows_rng,
             finite_data,
             planned=epochs * batches.steps,
+            problems=problems,
+            split_state=split_state,
+            fingerprint=fingerprint,
         )
-        stopped = training.run(epochs)
+        _keep_and_go_on(training, checkpoint, resumed, epochs)
+        stopped = training.run(epochs, resumed)
         history = History(
             session=session,
             loss=[epoch["loss"] for epoch in training.epochs],
@@ -169,12 +210,29 @@ def fit(
             seconds=[epoch["seconds"] for epoch in training.epochs],
             steps=training.steps,
             stopped=stopped,
-            problems=problems,
+            problems=training.problems,
         )
         called.fire("on_train_finish", session, history)
     if stopped.reason == "diverged":
         warnings.warn(stopped.message, DivergenceWarning, stacklevel=2)
     return history
+
+
+def _keep_and_go_on(
+    training: Training, checkpoint: Checkpoint | None, resumed: Resumed | None, epochs: int
+) -> None:
+    """Let a training write checkpoints, and take over the one that it goes on from."""
+    if resumed is not None:
+        resumed.saved.check(resumed.path, training.fingerprint)
+        if resumed.saved.epoch > epochs:
+            raise CheckpointError(
+                f"{resumed.path} was written after epoch {resumed.saved.epoch}, and only "
+                f"epochs={epochs} are asked for"
+            )
+    if checkpoint is not None:
+        training.keeper = Keeper(checkpoint, None if resumed is None else resumed.saved)
+    if resumed is not None:
+        training.go_on(resumed.path, resumed.saved)
 
 
 # Checks before training
@@ -204,6 +262,16 @@ def _check_optimizer(optimizer: Any) -> None:
         optimizer_spec(optimizer)
     except DefinitionError as error:
         raise FitError(f"{error}; give one such as SGD(learning_rate=0.01)") from None
+
+
+def _check_checkpoint(checkpoint: Any, resume: Any) -> None:
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        raise FitError(
+            f"checkpoint must be a Checkpoint, such as Checkpoint({str(checkpoint)!r}, every=10), "
+            f"not {type_name(checkpoint)}"
+        )
+    if resume is not None and not isinstance(resume, (str, PathLike)):
+        raise FitError(f"resume must be a checkpoint or a folder, not {type_name(resume)}")
 
 
 def _graph_and_cost(cost: Any, session: Session | None) -> tuple[Graph, Node]:
@@ -276,158 +344,3 @@ def _session(
             f"engine= out, or make a session on that engine"
         )
     return session
-
-
-# The training itself
-
-
-@attrs.define(eq=False)
-class _Training:
-    """One training on its way: what does not change, and the epochs that are done."""
-
-    session: Session
-    cost: Node
-    optimizer: Any
-    batches: Batches
-    validation: Batches | None
-    callbacks: Callbacks
-    rng: np.random.Generator
-    finite_data: bool
-    planned: int
-    epochs: list[dict[str, float]] = attrs.field(factory=list)
-    epoch: int = 0
-    _before: int = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._before = self.session.steps
-
-    @property
-    def steps(self) -> int:
-        return self.session.steps - self._before
-
-    def run(self, epochs: int) -> Stopped:
-        try:
-            if stop := self.callbacks.fire("on_train_start", self.session):
-                return self._stopped_by(stop)
-            for self.epoch in range(1, epochs + 1):
-                if stopped := self._run_epoch():
-                    return stopped
-        except KeyboardInterrupt:
-            return self._interrupted()
-        plural = "" if epochs == 1 else "s"
-        return Stopped("finished", epochs, f"Finished after {epochs} epoch{plural}.")
-
-    def _run_epoch(self) -> Stopped | None:
-        listening = observers("training", None, self.session)
-        if listening:
-            listening.fire("mf_epoch_start", session=self.session, epoch=self.epoch)
-        before = self.session.parameters if self.finite_data else {}
-        # A loss or a parameter that overflows is reported once, as divergence or as a
-        # problem of the data. Who asked NumPy to raise or to call back still gets that.
-        quiet: dict[str, Any] = {
-            kind: "ignore" for kind in ("over", "invalid") if np.geterr()[kind] == "warn"
-        }
-        with np.errstate(**quiet):
-            started = perf_counter()
-            loss, stopped = self._run_steps(before)
-            seconds = perf_counter() - started
-            if stopped:
-                return stopped
-            logs = {"loss": loss, "seconds": seconds}
-            if self.validation is not None:
-                logs["validation_loss"] = self._validation_loss(self.validation)
-        # One append for all of them: an interrupt finds lists of equal length.
-        self.epochs.append(logs)
-        if listening:
-            listening.fire("mf_epoch_finish", session=self.session, epoch=self.epoch, logs=logs)
-        stop = self.callbacks.fire("on_epoch_finish", self.session, self.epoch, logs.copy())
-        return self._stopped_by(stop) if stop else None
-
-    def _run_steps(self, before: Mapping[Parameter, Array]) -> tuple[float, Stopped | None]:
-        session, optimizer, cost = self.session, self.optimizer, self.cost
-        watched, told = self.finite_data, self.callbacks.listening("on_step_finish")
-        if session.program.trains and not told:
-            return self._run_whole(before)
-        total, rows, last = 0.0, 0, None
-        for feeds, count in self.batches.epoch(self.rng):
-            loss = session.step(feeds, optimizer, cost=cost)
-            if watched and not isfinite(loss):
-                return loss, self._diverged(f"the loss became {loss}", last, before)
-            last = loss
-            total += loss * count
-            rows += count
-            if told and (
-                stop := self.callbacks.fire("on_step_finish", session, session.steps, loss)
-            ):
-                return loss, self._stopped_by(stop)
-        return self._checked(total / rows, last, before)
-
-    def _run_whole(self, before: Mapping[Parameter, Array]) -> tuple[float, Stopped | None]:
-        """Run an epoch's steps in the engine, without a return between them."""
-        total, rows, last = 0.0, 0, None
-        for part in self.batches.epoch_rows(self.rng):
-            losses = self.session.epoch(
-                self.batches.arrays,
-                self.optimizer,
-                part,
-                cost=self.cost,
-                stop_when_not_finite=self.finite_data,
-                planned=self.planned,
-            )
-            if self.finite_data and not isfinite(losses[-1]):
-                last = float(losses[-2]) if len(losses) > 1 else last
-                what = f"the loss became {float(losses[-1])}"
-                return float(losses[-1]), self._diverged(what, last, before)
-            last = float(losses[-1])
-            total += float(losses.sum()) * part.shape[1]
-            rows += part.size
-        return self._checked(total / rows, last, before)
-
-    def _checked(
-        self, loss: float, last: float | None, before: Mapping[Parameter, Array]
-    ) -> tuple[float, Stopped | None]:
-        for parameter in before:
-            if not np.isfinite(self.session[parameter]).all():
-                name = self.session.graph.name(parameter)
-                return 0.0, self._diverged(f"{name} is no longer finite", last, before)
-        return loss, None
-
-    def _validation_loss(self, validation: Batches) -> float:
-        total = 0.0
-        for feeds, count in validation.in_order():
-            total += float(self.session.run(feeds)[self.cost].item()) * count
-        return total / validation.rows
-
-    # How it ends
-
-    def _stopped_by(self, stop: StopTraining) -> Stopped:
-        message = stop.message or "A callback asked to stop"
-        if stop.reason == "callback":
-            message = f"{message.rstrip('.')} (epoch {self.epoch}, {self.steps} steps done)."
-        return Stopped(stop.reason, self.epoch, message)
-
-    def _interrupted(self) -> Stopped:
-        return Stopped(
-            "interrupted",
-            self.epoch,
-            f"Interrupted in epoch {self.epoch}, after {self.steps} steps in all; the parameters "
-            f"are those after the last of them.",
-        )
-
-    def _diverged(
-        self, what: str, last: float | None, before: Mapping[Parameter, Array]
-    ) -> Stopped:
-        if last is None and self.epochs:
-            last = self.epochs[-1]["loss"]
-        for parameter, value in before.items():
-            self.session[parameter] = value
-        finite = (
-            "no step had a finite loss" if last is None else f"the last finite loss was {last:.6g}"
-        )
-        return Stopped(
-            "diverged",
-            self.epoch,
-            f"Training diverged in epoch {self.epoch} (step {self.steps}): {what}; {finite}. The "
-            f"parameters are those at the start of this epoch. Try a smaller learning rate, or "
-            f"standardise the data.",
-        )
