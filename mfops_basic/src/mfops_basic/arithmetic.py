@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,10 @@ class Add(Node):
     if TYPE_CHECKING:
 
         def __init__(self, *terms: NodeLike, name: str | None = None) -> None: ...
+
+    expected_failures: ClassVar[dict[str, str]] = {
+        "wanted": "it asks only how many inputs there are: their gradients cost nothing",
+    }
 
     @staticmethod
     def forward(*terms: Array) -> Any:

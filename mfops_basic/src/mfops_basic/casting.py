@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,6 +48,10 @@ class Cast(Node):
 
     x: Node
     dtype: np.dtype[Any] = hyperparameter(converter=as_dtype)
+
+    expected_failures: ClassVar[dict[str, str]] = {
+        "dtypes": "the dtype of the result is what it is asked for",
+    }
 
     @staticmethod
     def forward(x: Array, dtype: np.dtype[Any]) -> Any:

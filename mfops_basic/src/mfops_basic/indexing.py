@@ -60,6 +60,8 @@ class Index(Node):
     x: Node
     index: tuple[Any, ...] = hyperparameter(converter=_as_index)
 
+    views = True
+
     @staticmethod
     def forward(x: Array, index: tuple[Any, ...]) -> Any:
         return x[index]
@@ -86,6 +88,12 @@ class IndexAdd(Node):
     x: Node
     index: tuple[Any, ...] = hyperparameter(converter=_as_index)
     shape: Shape = hyperparameter(converter=as_shape)
+
+    @staticmethod
+    def samples(rng: np.random.Generator) -> Any:
+        places: list[Any] = [([1, 1, 3],), slice(1, 4)]
+        samples = [((rng.normal(size=3),), {"index": index, "shape": (5,)}) for index in places]
+        return [*samples, ((np.zeros(0),), {"index": slice(2, 2), "shape": (5,)})]
 
     @staticmethod
     def forward(x: Array, index: tuple[Any, ...], shape: Shape) -> Any:
@@ -162,6 +170,14 @@ class TakeAdd(Node):
     indices: Node
     axis: int | None = hyperparameter()
     shape: Shape = hyperparameter(converter=as_shape)
+
+    @staticmethod
+    def samples(rng: np.random.Generator) -> Any:
+        indices = np.array([[2, 0], [2, 1]])
+        return [
+            ((rng.normal(size=(2, 2, 4)), indices), {"axis": 0, "shape": (3, 4)}),
+            ((rng.normal(size=(2, 2)), indices), {"axis": None, "shape": (5,)}),
+        ]
 
     @staticmethod
     def forward(x: Array, indices: Array, axis: int | None, shape: Shape) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -117,6 +117,10 @@ class Max(Node):
     axis: Axis = hyperparameter(default=None, converter=as_axis)
     keepdims: bool = False
 
+    expected_failures: ClassVar[dict[str, str]] = {
+        "dtypes": "shares among ties are float64 until the core casts them",
+    }
+
     @staticmethod
     def forward(x: Array, axis: Axis, keepdims: bool) -> Any:
         return np.max(x, axis=axis, keepdims=keepdims)
@@ -145,6 +149,10 @@ class Min(Node):
     x: Node
     axis: Axis = hyperparameter(default=None, converter=as_axis)
     keepdims: bool = False
+
+    expected_failures: ClassVar[dict[str, str]] = {
+        "dtypes": "shares among ties are float64 until the core casts them",
+    }
 
     @staticmethod
     def forward(x: Array, axis: Axis, keepdims: bool) -> Any:

@@ -169,6 +169,14 @@ class Conv2DInputGradient(Node):
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
 
     @staticmethod
+    def samples(rng: np.random.Generator) -> Any:
+        weights = rng.normal(size=(4, 3, 3, 2))
+        return [
+            ((rng.normal(size=(2, 4, 3, 4)), weights), {"image_size": 5}),
+            ((rng.normal(size=(2, 4, 5, 5)), weights), {"image_size": 5, "padding": "same"}),
+        ]
+
+    @staticmethod
     def forward(
         upstream: Array, W: Array, image_size: Pair, stride: Pair, padding: Pair | str
     ) -> Any:
@@ -229,6 +237,14 @@ class Conv2DWeightGradient(Node):
     kernel_size: Pair = hyperparameter(converter=as_sizes)
     stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
+
+    @staticmethod
+    def samples(rng: np.random.Generator) -> Any:
+        x = rng.normal(size=(2, 3, 5, 6))
+        return [
+            ((x, rng.normal(size=(2, 4, 3, 5))), {"kernel_size": (3, 2)}),
+            ((x, rng.normal(size=(2, 4, 2, 3))), {"kernel_size": (3, 2), "stride": 2}),
+        ]
 
     @staticmethod
     def forward(

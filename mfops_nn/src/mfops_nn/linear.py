@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mfcore import Array, Node, operation
 
 
@@ -30,6 +32,14 @@ class Linear(Node):
     X: Node
     W: Node
     b: Node
+
+    @staticmethod
+    def samples(rng: np.random.Generator) -> Any:
+        sizes = [(4, 3, 2), (1, 1, 2), (2, 5, 1)]
+        return [
+            (rng.normal(size=(n, k)), rng.normal(size=(k, m)), rng.normal(size=m))
+            for n, k, m in sizes
+        ]
 
     @staticmethod
     def forward(X: Array, W: Array, b: Array) -> Any:

@@ -435,6 +435,28 @@ def doctor(ctx: click.Context, traceback: bool, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("pack", metavar="PACK")
+@click.option(
+    "--output",
+    "-o",
+    default="miniflow.json",
+    show_default=True,
+    metavar="FILE",
+    help="Where to write it; - for the standard output.",
+)
+def manifest(pack: str, output: str) -> None:
+    """Write what an installed pack provides into a file for its distribution to carry."""
+    from miniflow.doctor import manifest_text
+
+    text = manifest_text(mf.registry.current(), pack)
+    try:
+        with click.open_file(output, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from None
+
+
+@main.command()
 @click.argument("name", required=False)
 def ops(name: str | None) -> None:
     """List every operation, or tell all about one: Linear, or mfops_nn.Linear."""
@@ -475,3 +497,48 @@ def new(name: str, licence: str, author: str | None, into: str) -> None:
     click.echo(
         f"\nInstall it: pip install --editable {folder}\nMiniFlow finds it then: miniflow packs"
     )
+
+
+@main.command()
+@click.argument("packs", nargs=-1, metavar="[PACK...]")
+@click.option("--all", "everything", is_flag=True, help="Check all packs that are installed.")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    default=["mfjit.numpy"],
+    show_default=True,
+    metavar="NAME",
+    help="An engine to compare with the reference; repeatable. mfjit.numba takes minutes.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Tell also why checks did not apply.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    packs: tuple[str, ...],
+    everything: bool,
+    engines: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Check that operations and optimizers keep the contract; exit with 1 if one does not.
+
+    PACK is a pack's name, or that of one operation or optimizer in it: mfops_nn.Linear.
+    """
+    if bool(packs) == everything:
+        raise click.UsageError("name packs to check, or say --all")
+    from miniflow.check import as_dict, run, show
+
+    registry = mf.registry.current()
+    for engine in engines:
+        if engine != "mfjit.numpy":  # which is compared with wherever it is installed
+            registry.engine(engine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuarantineWarning)  # the report itself tells it
+        found = run(registry, packs, engines)
+    if as_json:
+        click.echo(json.dumps(as_dict(found), indent=2))
+    else:
+        show(found, verbose=verbose)
+    ctx.exit(0 if found.ok else 1)

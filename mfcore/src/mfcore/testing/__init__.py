@@ -1,0 +1,41 @@
+"""Conformance: whether an operation or an optimizer keeps the contract that engines rely on.
+
+One line in a pack's tests checks an operation, ``check_operation(MyOperation)``; one more,
+over ``operation_checks("mfops_mine")``, a whole pack. So does
+``miniflow check`` on the command line, for whatever is installed.
+"""
+
+from mfcore.testing.conformance import (
+    ENGINES,
+    OPERATION_CHECKS,
+    OPTIMIZER_CHECKS,
+    PackCheck,
+    check_operation,
+    check_optimizer,
+    examine_operation,
+    examine_optimizer,
+    operation_checks,
+    optimizer_checks,
+)
+from mfcore.testing.outcome import CheckError, NotApplicable, Outcome, Report
+from mfcore.testing.samples import Sample, Samples, samples_of
+
+__all__ = [
+    "CheckError",
+    "ENGINES",
+    "NotApplicable",
+    "OPERATION_CHECKS",
+    "OPTIMIZER_CHECKS",
+    "Outcome",
+    "PackCheck",
+    "Report",
+    "Sample",
+    "Samples",
+    "check_operation",
+    "check_optimizer",
+    "examine_operation",
+    "examine_optimizer",
+    "operation_checks",
+    "optimizer_checks",
+    "samples_of",
+]

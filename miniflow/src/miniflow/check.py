@@ -1,0 +1,144 @@
+"""What ``miniflow check`` runs and shows: the conformance of the packs that are installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+import click
+from rich.table import Table
+from rich.text import Text
+
+from mfcore.registry import Registry
+from mfcore.testing import PackCheck, Report
+from miniflow.reporting import console
+
+KINDS = ("operation", "optimizer")
+"""What of a pack is checked."""
+
+COLUMNS = {
+    "passed": "passed",
+    "failed": "failed",
+    "expected": "failed as expected",
+    "not applicable": "did not apply",
+}
+"""The columns of the table, by the status that they count."""
+
+
+@attrs.frozen
+class Checked:
+    """What was found in some packs.
+
+    Attributes
+    ----------
+    reports : dict
+        What the checks found, by qualified name of what they checked.
+    unchecked : tuple of str
+        Packs that could not be loaded, and why: nothing of them was checked.
+    """
+
+    reports: dict[str, Report]
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there was something to check, and all of it was right."""
+        return (
+            bool(self.reports)
+            and not self.unchecked
+            and all(report.ok for report in self.reports.values())
+        )
+
+
+def checks_of(registry: Registry, wanted: Sequence[str]) -> list[PackCheck]:
+    """Return the checks of packs, or of single operations and optimizers by qualified name.
+
+    Raises
+    ------
+    click.UsageError
+        If one of them is unknown or provides nothing that can be checked.
+    """
+    found = [
+        PackCheck(name, cls, kind) for kind in KINDS for name, cls in registry.all(kind).items()
+    ]
+    if not wanted:
+        return found
+    chosen: list[PackCheck] = []
+    for name in wanted:
+        pack = name.replace("-", "_")
+        fits = [c for c in found if c.name == name or c.name.rpartition(".")[0] in (name, pack)]
+        if not fits:
+            packs = sorted({check.name.rpartition(".")[0] for check in found})
+            problems = registry.problems()
+            raise click.UsageError(
+                f"{name!r} provides no operation and no optimizer, so there is nothing to check; "
+                f"packs that do: {', '.join(packs) or 'none'}"
+                + (f"\n\n{problems}" if problems else "")
+            )
+        chosen += [check for check in fits if check not in chosen]
+    return chosen
+
+
+def run(registry: Registry, wanted: Sequence[str], engines: Iterable[str]) -> Checked:
+    """Run the checks of packs; of all that are enabled where none is named."""
+    checks = checks_of(registry, wanted)
+    unchecked = [
+        f"pack {pack.name} is {pack.status}: {pack.reason}"
+        for pack in registry.packs()
+        if not wanted and pack.status not in ("loaded", "disabled")
+    ]
+    engines = tuple(engines)
+    reports = {}
+    with click.progressbar(checks, label="checking", file=sys.stderr, item_show_func=_shown) as bar:
+        for check in bar:
+            reports[check.name] = check.examine(engines)
+    return Checked(reports, tuple(unchecked))
+
+
+def _shown(check: PackCheck | None) -> str | None:
+    return None if check is None else check.name
+
+
+def as_dict(checked: Checked) -> dict[str, Any]:
+    """Return what was found as plain values, for JSON."""
+    whole = Report.of(checked.reports.values())
+    return {
+        "ok": checked.ok,
+        "counts": whole.counts(),
+        "cases": sum(outcome.cases for outcome in whole.outcomes),
+        "unchecked": list(checked.unchecked),
+        "outcomes": [attrs.asdict(outcome) for outcome in whole.outcomes],
+    }
+
+
+def show(checked: Checked, *, verbose: bool) -> None:
+    """Print a line for each operation and optimizer, then whatever did not pass, and the sum."""
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for title in (*COLUMNS.values(), "cases"):
+        table.add_column(title, justify="right")
+    for name, report in checked.reports.items():
+        counts = report.counts()
+        cases = sum(outcome.cases for outcome in report.outcomes)
+        numbers = [str(counts[status] or "-") for status in COLUMNS]
+        table.add_row(name, *numbers, str(cases), style=None if report.ok else "red")
+    out.print(table)
+    whole = Report.of(checked.reports.values())
+    told = ["failed", "expected", *(["not applicable"] if verbose else [])]
+    for status in told:
+        outcomes = [outcome for outcome in whole.outcomes if outcome.status == status]
+        if outcomes:
+            out.print(Text(f"\n{COLUMNS[status]}", style="bold"))
+        for outcome in outcomes:
+            line = f"  {outcome.subject}, {outcome.check}: {outcome.message}"
+            out.print(Text(line, style="red" if status == "failed" else ""), soft_wrap=True)
+    for reason in checked.unchecked:
+        out.print(Text(f"\nnot checked: {reason}", style="red"), soft_wrap=True)
+    counts = whole.counts()
+    numbers = [f"{counts[status]} {title}" for status, title in COLUMNS.items()]
+    out.print(
+        f"\n{len(checked.reports)} operations and optimizers: {', '.join(numbers)}", soft_wrap=True
+    )

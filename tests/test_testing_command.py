@@ -1,0 +1,130 @@
+"""``miniflow check``: what it shows, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from wrong_operations import ClimbsInsteadOfDescending, Twice, WrongSign
+
+import mfcore as mf
+from miniflow.cli import main
+
+
+@pytest.fixture
+def check():
+    """Run ``miniflow check`` where a right and a wrong pack are registered."""
+
+    def run(*arguments, **packs):
+        registry = mf.Registry(disabled=())
+        for name, provided in packs.items():
+            plugin = SimpleNamespace()
+            for hook, classes in provided.items():
+                function = lambda classes=classes: classes  # noqa: E731
+                function.__name__ = hook
+                setattr(plugin, hook, mf.hookimpl(_without_defaults(function)))
+            registry.register(plugin, name)
+        with mf.registry.using(registry):
+            return CliRunner().invoke(main, ["check", *arguments], env={"COLUMNS": "200"})
+
+    return run
+
+
+def _without_defaults(function):
+    def implementation():
+        return function()
+
+    implementation.__name__ = function.__name__
+    return implementation
+
+
+RIGHT = {"mf_operations": [Twice]}
+WRONG = {"mf_operations": [WrongSign], "mf_optimizers": [ClimbsInsteadOfDescending]}
+
+
+def test_a_right_pack_is_listed_and_counted(check):
+    done = check("mfops_right", mfops_right=RIGHT)
+
+    assert done.exit_code == 0, done.output
+    assert "mfops_right.Twice" in done.stdout
+    assert "1 operations and optimizers: 19 passed, 0 failed, " in done.stdout
+
+
+def test_a_wrong_pack_is_told_what_is_wrong_and_ends_with_1(check):
+    done = check("mfops_wrong", mfops_wrong=WRONG)
+
+    assert done.exit_code == 1
+    assert "mfops_wrong.WrongSign, gradients: the gradient of x is wrong" in done.stdout
+    assert "mfops_wrong.ClimbsInsteadOfDescending, convergence: " in done.stdout
+
+
+def test_one_operation_of_a_pack_can_be_checked(check):
+    done = check("mfops_nn.Sigmoid")
+
+    assert done.exit_code == 0
+    assert "1 operations and optimizers" in done.stdout
+
+
+def test_json_holds_every_outcome(check):
+    done = check("--json", "mfops_wrong", mfops_wrong=WRONG)
+
+    found = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert not found["ok"]
+    assert found["counts"]["failed"] == sum(o["status"] == "failed" for o in found["outcomes"])
+    assert {o["subject"] for o in found["outcomes"]} == {
+        "mfops_wrong.WrongSign",
+        "mfops_wrong.ClimbsInsteadOfDescending",
+    }
+
+
+def test_what_did_not_apply_is_told_where_asked_for(check):
+    told = "mfops_right.Twice, same node twice: its samples have no two inputs that are alike"
+
+    assert told not in check("mfops_right", mfops_right=RIGHT).stdout
+    assert told in check("--verbose", "mfops_right", mfops_right=RIGHT).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "name packs to check, or say --all"),
+        (("--all", "mfops_nn"), "name packs to check, or say --all"),
+        (("mfops_none",), "'mfops_none' provides no operation and no optimizer"),
+        (("mftrace",), "'mftrace' provides no operation and no optimizer"),
+        (("--engine", "mfnone.fast", "mfops_nn.ReLU"), "mfnone.fast"),
+    ],
+)
+def test_what_cannot_be_checked_ends_with_2(check, arguments, told):
+    done = check(*arguments)
+
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_all_packs_that_are_installed_conform(check):
+    done = check("--all")
+
+    assert done.exit_code == 0, done.output
+    for name in ("mfops_basic.Add", "mfops_nn.Conv2D", "mfoptim.Adam"):
+        assert name in done.stdout
+    assert (
+        "mfops_basic.Cast, dtypes: the dtype of the result is what it is asked for" in done.stdout
+    )
+
+
+def test_a_pack_that_cannot_be_loaded_is_not_passed_over():
+    from importlib.metadata import EntryPoint
+
+    broken = EntryPoint("mfops_broken", "there_is_no_such_module", "mfcore")
+    registry = mf.Registry(entry_points=lambda: [broken], disabled=(), strict=False)
+    import mfops_nn.pack
+
+    registry.register(mfops_nn.pack, "mfops_nn")
+    with mf.registry.using(registry):
+        done = CliRunner().invoke(main, ["check", "--all"])
+
+    assert done.exit_code == 1
+    assert "not checked: pack mfops_broken is quarantined" in done.stdout

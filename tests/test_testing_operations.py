@@ -1,0 +1,175 @@
+"""The conformance kit: each wrong operation is caught by its check, and ours are found right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from wrong_operations import OPERATIONS, OPTIMIZERS, RightAfterAll, Twice, WrongInOneElement
+
+import mfcore as mf
+import mfops_basic
+from mfcore.testing import (
+    OPERATION_CHECKS,
+    OPTIMIZER_CHECKS,
+    CheckError,
+    check_operation,
+    check_optimizer,
+    examine_operation,
+    examine_optimizer,
+    operation_checks,
+    optimizer_checks,
+    samples_of,
+)
+
+
+def _shown(part):
+    return part if isinstance(part, str) else part.__name__
+
+
+@pytest.mark.parametrize(("check", "operation"), OPERATIONS, ids=_shown)
+def test_a_wrong_operation_is_caught_by_the_check_meant_for_it(check, operation):
+    report = examine_operation(operation)
+
+    assert report[check].status == "failed", str(report)
+    assert not report.ok
+
+
+@pytest.mark.parametrize(("check", "optimizer"), OPTIMIZERS, ids=_shown)
+def test_a_wrong_optimizer_is_caught_by_the_check_meant_for_it(check, optimizer):
+    report = examine_optimizer(optimizer)
+
+    assert report[check].status == "failed", str(report)
+    assert not report.ok
+
+
+def test_every_check_has_a_wrong_operation_or_optimizer_that_it_catches():
+    assert {check for check, _ in OPERATIONS} >= set(OPERATION_CHECKS)
+    assert {check for check, _ in OPTIMIZERS} >= set(OPTIMIZER_CHECKS)
+    assert len(OPERATIONS) + len(OPTIMIZERS) >= 25
+
+
+@pytest.mark.parametrize(
+    "check", [*operation_checks("mfops_basic"), *operation_checks("mfops_nn")], ids=str
+)
+def test_the_operations_of_the_packs_conform(check):
+    check()
+
+
+@pytest.mark.parametrize("check", optimizer_checks("mfoptim"), ids=str)
+def test_the_optimizers_of_the_pack_conform(check):
+    check()
+
+
+def test_a_wrong_gradient_is_told_with_input_element_and_both_numbers():
+    with pytest.raises(CheckError, match=r"gradient of x is wrong, most of all at x\[2\]") as error:
+        check_operation(WrongInOneElement)
+
+    (x,) = samples_of(WrongInOneElement)[0].inputs
+    grad = np.random.default_rng(3).normal(size=3)
+    told = str(error.value)
+    assert f"backward says {2.002 * x[2] * grad[2]:.8g}" in told
+    assert f"differences say {2 * x[2] * grad[2]:.5g}"[:-1] in told
+
+
+def test_a_report_counts_what_ran_and_says_what_did_not_apply():
+    report = check_operation(Twice)
+
+    counts = report.counts()
+    assert counts["failed"] == counts["expected"] == 0
+    assert counts["passed"] + counts["not applicable"] == len(OPERATION_CHECKS) + 2
+    assert report["same node twice"].message == "its samples have no two inputs that are alike"
+    assert str(report).startswith(f"{counts['passed']} checks passed (")
+
+
+def test_an_expected_failure_is_no_failure_and_says_why():
+    report = check_operation(WrongInOneElement, expected={"gradients": "to show it"})
+
+    assert report["gradients"].status == "expected"
+    assert report["gradients"].message == "to show it"
+
+
+def test_an_expected_failure_that_passes_is_a_failure():
+    with pytest.raises(CheckError, match=r"was wrong once\), but passes: expect it no longer"):
+        check_operation(RightAfterAll)
+
+
+def test_an_expected_failure_of_what_does_not_apply_is_a_failure():
+    with pytest.raises(CheckError, match=r"\(so\), but does not apply"):
+        check_operation(Twice, expected={"broadcasting": "so"})
+
+
+def test_an_expected_failure_of_an_unknown_check_is_a_failure():
+    with pytest.raises(CheckError, match="'gradient' is expected, but there is no such check"):
+        check_operation(Twice, expected={"gradient": "a slip"})
+
+
+def test_an_engine_that_is_not_installed_does_not_apply():
+    report = check_operation(Twice, engines=["mfnone.fast"])
+
+    assert report["engine mfnone.fast"].status == "not applicable"
+
+
+def test_a_pack_that_provides_nothing_is_an_error():
+    with pytest.raises(LookupError, match="no loaded pack 'mfops_none' provides any operation"):
+        operation_checks("mfops_none")
+
+
+def test_samples_of_an_operation_are_its_own_or_found():
+    own = samples_of(mfops_basic.Reshape)
+    found = samples_of(mfops_basic.Log)
+
+    assert own[0].hyperparameters == {"shape": (3, -1)}
+    assert all((x > 0).all() for sample in found for x in sample.inputs)
+    assert len({sample.inputs[0].shape for sample in found}) >= 3
+
+
+def test_samples_are_searched_alike_each_time():
+    one, two = (samples_of(mfops_basic.Log) for _ in range(2))
+
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.inputs[0], b.inputs[0])
+
+
+def test_the_search_changes_hyperparameters_that_have_a_default():
+    settings = [sample.hyperparameters for sample in samples_of(mfops_basic.Sum)]
+
+    assert {"axis": 1} in settings
+    assert {"keepdims": True} in settings
+
+
+def test_what_samples_gives_is_checked():
+    @mf.operation
+    class Odd(mf.Node):
+        x: mf.Node
+
+        @staticmethod
+        def samples():
+            return [np.ones(3)]
+
+        @staticmethod
+        def forward(x):
+            return x
+
+    with pytest.raises(CheckError, match="it must give tuples of arrays"):
+        check_operation(Odd)
+
+
+def test_an_optimizer_without_defaults_can_give_a_sample():
+    @mf.optimizer
+    class Named:
+        kind: str
+        learning_rate: float = 0.1
+
+        @staticmethod
+        def sample():
+            return Named("plain")
+
+        @staticmethod
+        def update(parameter, gradient, learning_rate):
+            return parameter - learning_rate * gradient
+
+    report = examine_optimizer(Named)
+
+    # A class inside of a function cannot be pickled; all else is right.
+    assert [outcome.check for outcome in report.failures] == ["pickling"]
+    assert check_optimizer(Named, expected={"pickling": "a local class"}).ok
