@@ -8,11 +8,13 @@ import textwrap
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import mfcore as mf
 from mfcore import manifest
 from mfcore.errors import AmbiguousNameError, DefinitionError, QuarantineWarning, UnknownNameError
-from mfcore.registry import Registry
+from mfcore.registry import KINDS, Registry
+from miniflow.cli import main
 
 OPERATION = """
 import numpy as np
@@ -330,6 +332,81 @@ def test_what_cannot_be_imported_by_name_cannot_be_described():
 
     with pytest.raises(DefinitionError, match="operation Local of pack mine is not"):
         manifest.describe(pack)
+
+
+# The command
+
+
+@pytest.fixture
+def miniflow():
+    def run(registry, *arguments):
+        with mf.registry.using(registry):
+            return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+    return run
+
+
+def test_the_command_writes_a_manifest_that_is_then_gone_by(installed, miniflow):
+    installed.write("made_a", {"Alpha": "ufunc=np.cbrt", "Other": ""}, listed=False)
+
+    assert miniflow(installed.registry(), "manifest", "Made-A").exit_code == 0
+    (installed.folder / "miniflow.json").rename(
+        installed.folder / "made_a-1.0.dist-info" / "miniflow.json"
+    )
+
+    registry = installed.registry()
+    registry.operation("made_a.Alpha")
+    assert [pack.status for pack in registry.packs() if pack.name == "made_a"] == ["found"]
+    registry.load()
+    (pack,) = [pack for pack in registry.packs() if pack.name == "made_a"]
+    assert manifest.read(pack) == manifest.describe(pack)
+    assert manifest.describe(pack) == manifest.Manifest(
+        {
+            **{kind: {} for kind in KINDS},
+            "operation": {"Alpha": "made_a.alpha:Alpha", "Other": "made_a.other:Other"},
+        },
+        {"Alpha": ("numpy:cbrt",)},
+        listens=False,
+    )
+
+
+def test_the_place_where_hatchling_puts_it_is_read_too(installed):
+    installed.write("made_a", {"Alpha": "", "Other": ""})
+    info = installed.folder / "made_a-1.0.dist-info"
+    (info / "extra_metadata").mkdir()
+    (info / "miniflow.json").rename(info / "extra_metadata" / "miniflow.json")
+
+    installed.registry().operation("made_a.Alpha")
+
+    assert imported() == {"made_a.alpha"}
+
+
+def test_the_command_refuses_what_it_cannot_describe(installed, miniflow):
+    installed.write("made_a", {"Alpha": ""}, listed=False)
+    (installed.folder / "made_a" / "alpha.py").write_text("1 / 0\n")
+    registry = installed.registry()
+
+    unknown = miniflow(registry, "manifest", "made_z")
+    broken = miniflow(registry, "manifest", "made_a")
+    nowhere = miniflow(registry, "manifest", "mfcore", "-o", "no/such/folder.json")
+
+    assert unknown.exit_code == broken.exit_code == 2
+    assert "there is no pack 'made_z'; there are made_a, mfcore" in unknown.stderr
+    assert "pack made_a is quarantined: ZeroDivisionError" in broken.stderr
+    assert nowhere.exit_code == 1
+    assert "cannot be written: No such file" in nowhere.stderr
+    assert not (installed.folder / "miniflow.json").exists()
+
+
+def test_the_doctor_notes_a_manifest_that_is_wrong(installed, miniflow):
+    installed.write("made_a", {"Alpha": ""}, listed={"Alpha": "made_a.gone:Alpha"})
+
+    result = miniflow(installed.registry(), "packs", "doctor", "--json")
+
+    assert json.loads(result.stdout)["notes"] == [
+        "the manifest of pack made_a: operation Alpha is said to be made_a.gone:Alpha, and is "
+        "made_a.alpha:Alpha"
+    ]
 
 
 # Many packs

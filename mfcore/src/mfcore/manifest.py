@@ -138,7 +138,10 @@ def verify(pack: Pack) -> list[str]:
         return [f"the manifest of pack {pack.name} is not used: {error}"]
     if said is None:
         return []
-    true = describe(pack)
+    try:
+        true = describe(pack)
+    except DefinitionError as error:
+        return [f"the manifest of pack {pack.name} cannot be right: {error}"]
     differences = [
         _difference(f"{kind} {name}", said.provides[kind].get(name), true.provides[kind].get(name))
         for kind in true.provides

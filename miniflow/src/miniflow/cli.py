@@ -448,7 +448,9 @@ def manifest(pack: str, output: str) -> None:
     """Write what an installed pack provides into a file for its distribution to carry."""
     from miniflow.doctor import manifest_text
 
-    text = manifest_text(mf.registry.current(), pack)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuarantineWarning)  # of this pack an error tells
+        text = manifest_text(mf.registry.current(), pack)
     try:
         with click.open_file(output, "w", encoding="utf-8") as file:
             file.write(text)

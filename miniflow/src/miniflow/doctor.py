@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 import mfcore as mf
-from mfcore.errors import SettingsError
+from mfcore import manifest
+from mfcore.errors import PackError, SettingsError, UnknownNameError
 from mfcore.registry import KINDS, Pack, Registry
 from mfcore.settings import normal
 from miniflow.listing import (
@@ -165,6 +166,29 @@ def as_dict(found: Diagnosis) -> dict[str, Any]:
     }
 
 
+def manifest_text(registry: Registry, name: str) -> str:
+    """Return the manifest of an installed pack, as ``mfcore.manifest`` reads it.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no pack of that name.
+    PackError
+        If it cannot be loaded.
+    DefinitionError
+        If it provides something that cannot be imported by its module and name.
+    """
+    with redirect_stdout(sys.stderr):
+        packs = registry.load()
+    for pack in packs:
+        if normal(pack.name) == normal(name):
+            if pack.status != "loaded":
+                raise PackError(f"pack {pack.name} is {pack.status}: {pack.reason}")
+            return manifest.write(pack)
+    known = ", ".join(pack.name for pack in packs)
+    raise UnknownNameError(f"there is no pack {name!r}; there are {known}")
+
+
 _STATES = {
     "quarantined": "quarantined",
     "conflict": "in conflict",
@@ -253,4 +277,7 @@ def _notes(registry: Registry, packs: list[Pack]) -> list[str]:
             f"{registry.disabled.source} disables {name}, which is not installed"
             for name in _unmatched(registry.disabled.names, packs)
         ]
+    for pack in packs:
+        if pack.status == "loaded":
+            notes += manifest.verify(pack)
     return notes + ambiguous_names(packs)
