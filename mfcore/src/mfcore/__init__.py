@@ -14,11 +14,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mfcore.engine import Engine as Engine
     from mfcore.engine import Program as Program
+    from mfcore.files import Model as Model
+    from mfcore.files import load as load
+    from mfcore.files import save as save
     from mfcore.function import function as function
     from mfcore.gradient import gradient as gradient
     from mfcore.gradient import hvp as hvp
     from mfcore.gradient import jacobian as jacobian
     from mfcore.graph import Graph as Graph
+    from mfcore.graph_json import graph_from_dict as graph_from_dict
+    from mfcore.graph_json import graph_to_dict as graph_to_dict
     from mfcore.hookspecs import hookimpl as hookimpl
     from mfcore.node import Array as Array
     from mfcore.node import Constant as Constant
@@ -47,6 +52,7 @@ _MODULES = {
     "Gradients": "run",
     "Graph": "graph",
     "Input": "node",
+    "Model": "files",
     "Node": "node",
     "NodeLike": "node",
     "Parameter": "node",
@@ -59,12 +65,16 @@ _MODULES = {
     "dtype_of": "node",
     "function": "function",
     "gradient": "gradient",
+    "graph_from_dict": "graph_json",
+    "graph_to_dict": "graph_json",
     "hookimpl": "hookspecs",
     "hvp": "gradient",
     "hyperparameter": "operation",
     "jacobian": "gradient",
+    "load": "files",
     "operation": "operation",
     "optimizer": "optimizer",
+    "save": "files",
     "shape_of": "node",
     "spec_of": "operation",
     "tracing": "trace",

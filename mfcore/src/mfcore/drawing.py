@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
+from mfcore.atomic_file import write_parts
 from mfcore.errors import AmbiguousNameError, DrawingError, DrawingFileError, UnknownNameError
 from mfcore.registry import Registry, current
 
 if TYPE_CHECKING:
     from mfcore.graph import Graph
     from mfcore.run import Run
-
-_BINARY: int = getattr(os, "O_BINARY", 0)  # Windows alone has it
 
 ADVICE = "`pip install mftrace` brings svg, png, mermaid, markdown and dot"
 
@@ -125,28 +122,11 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     DrawingFileError
         If it cannot be written.
     """
-    target = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = None
     try:
-        if target.is_symlink():
-            target = target.resolve()  # the file changes, not the link to it
-        if target.is_dir():
-            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-        beside = target.with_name(f".{target.name}.{uuid4().hex}")
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-        temporary = beside
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        if target.exists():
-            os.chmod(temporary, target.stat().st_mode & 0o777)
-        os.replace(temporary, target)
-    except BaseException as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        folder = target.parent
+        write_parts(path, [data])
+    except OSError as error:
+        folder = Path(path).parent
         advice = "" if folder.is_dir() else f"; create the folder {os.fspath(folder)!r} first"
         raise DrawingFileError(
             f"cannot write {os.fspath(path)!r}: {error.strerror or error}{advice}"

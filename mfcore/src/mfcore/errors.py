@@ -43,6 +43,10 @@ class ShapeError(GraphError):
     """An operation cannot be applied to inputs of the shapes and dtypes that they have."""
 
 
+class GraphFormatError(GraphError):
+    """A graph cannot be written as JSON, or JSON does not describe one."""
+
+
 class CycleError(GraphError):
     """The nodes depend on each other in a circle, so no order exists."""
 
@@ -143,6 +147,17 @@ class SettingsError(MiniFlowError, ValueError):
     """The project's file cannot be read, or says something that it cannot say."""
 
 
+# Files
+
+
+class ModelFileError(MiniFlowError, ValueError):
+    """A model file cannot be written, or is damaged, or needs what is not there."""
+
+
+class ModelFileAccessError(ModelFileError, OSError):
+    """A model file cannot be opened, read or written where it is."""
+
+
 # Training
 
 
@@ -178,6 +193,10 @@ class QuarantineWarning(MiniFlowWarning):
 
 class ObservedEngineWarning(MiniFlowWarning):
     """An engine that cannot be observed node by node leaves observed runs to another."""
+
+
+class PackVersionWarning(MiniFlowWarning):
+    """A model file was written with another version of a pack."""
 
 
 class DivergenceWarning(MiniFlowWarning):

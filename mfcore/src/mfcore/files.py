@@ -1,0 +1,388 @@
+"""Model files: a graph, its arrays and what it needs, in one safetensors file.
+
+The format of the file is in ``safetensors.py``, that of the graph in ``graph_json.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from mfcore import __version__
+from mfcore.atomic_file import write_parts
+from mfcore.errors import (
+    GraphFormatError,
+    ModelFileAccessError,
+    ModelFileError,
+    type_name,
+)
+from mfcore.graph import Graph
+from mfcore.graph_json import decoded_graph, encoded_graph, outputs_by_name
+from mfcore.json_values import Decoder, Encoder
+from mfcore.needed_packs import PACKS, check_packs, needed_packs, origin
+from mfcore.node import Array, Node, Parameter
+from mfcore.optimizer import OptimizerState, Updates, optimizer_spec
+from mfcore.safetensors import Header, brief, encoded, is_size, parsed, read_header, read_tensor
+from mfcore.session import Session
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mfcore.engine import Engine
+
+_GRAPH, _OPTIMIZER = "miniflow.graph", "miniflow.optimizer"
+_RESERVED = "__metadata__"
+
+
+@attrs.frozen(eq=False)
+class Model:
+    """What ``mf.load`` returns.
+
+    Attributes
+    ----------
+    graph : Graph
+        The graph; its parameters hold the trained values.
+    outputs : dict of str to Node
+        The outputs that were saved, by name.
+    packs : dict of str to str
+        The packs that the file needs, and the versions that it was written with.
+    optimizer : optimizer or None
+        The optimizer whose state was asked for; ``None`` also where a hyperparameter of it,
+        such as a schedule, has no place in a file: then give ``session`` one like it.
+    steps : int
+        Training steps done by it.
+    """
+
+    graph: Graph
+    outputs: dict[str, Node]
+    packs: dict[str, str]
+    optimizer: Any = None
+    steps: int = 0
+    _optimizer_name: str = attrs.field(default="", repr=False)
+    _states: tuple[OptimizerState, ...] = attrs.field(default=(), repr=False)
+
+    def __getitem__(self, name: str) -> Node:
+        """Return the output of a name, or else the node of that name in the graph.
+
+        Raises
+        ------
+        UnknownNodeError
+            If there is none.
+        """
+        return self.outputs[name] if name in self.outputs else self.graph[name]
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """The trained values by the parameters' names, read-only."""
+        return {self.graph.name(node): node.value for node in self.graph.parameters}
+
+    def session(
+        self,
+        *,
+        engine: str | Engine | None = None,
+        seed: int | np.random.Generator | None = None,
+        optimizer: Any = None,
+    ) -> Session:
+        """Return a new session with the trained values.
+
+        Parameters
+        ----------
+        engine, seed
+            As for ``Session``.
+        optimizer : optimizer, optional
+            One that takes over the saved state; by default ``model.optimizer``, if the
+            state was asked for.
+
+        Returns
+        -------
+        Session
+            Steps with that optimizer go on where the saved session stood.
+
+        Raises
+        ------
+        ModelFileError
+            If the optimizer is of another class than the saved one, or no state was loaded.
+        """
+        session = Session(self.graph, engine=engine, seed=seed)
+        chosen = self.optimizer if optimizer is None else optimizer
+        if chosen is None:
+            return session
+        name = Encoder().optimizer(type(chosen))
+        if name != self._optimizer_name:
+            there = (
+                f"the state is that of {self._optimizer_name}"
+                if self._optimizer_name
+                else ("no state was loaded: `mf.load(path, optimizer_state=True)`")
+            )
+            raise ModelFileError(f"{name} cannot go on: {there}")
+        states = [tuple([_copy(part) for part in state]) for state in self._states]
+        session._updates = Updates(chosen, session._values, states, self.steps)
+        session.steps = self.steps
+        return session
+
+
+def save(
+    path: str | os.PathLike[str],
+    outputs: Node | Iterable[Node] | Mapping[str, Node] | Graph,
+    session: Session | None = None,
+    *,
+    optimizer_state: bool = False,
+) -> None:
+    """Save a graph with its arrays into one file; it is written whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The file, by custom ``*.safetensors``.
+    outputs : Node, iterable of Node, mapping of str to Node, or Graph
+        What the model computes; a mapping names the outputs, else they go by their names
+        in their graph.
+    session : Session, optional
+        Whose trained values to save. Without one the parameters' initial values are saved.
+    optimizer_state : bool, optional
+        Whether to save what the session's optimizer remembers, to go on training later.
+
+    Raises
+    ------
+    ModelFileError
+        If something of the graph has no place in a file, or the session has no value for
+        one of its parameters, or no optimizer. ``ModelFileAccessError`` if the file cannot
+        be written.
+
+    Examples
+    --------
+    >>> import mfcore as mf
+    >>> x, W = mf.Input("x"), mf.Parameter([2.0, 3.0], name="W")
+    >>> mf.save("/tmp/model.safetensors", {"y": x * W})  # doctest: +SKIP
+    """
+    with _naming("save", path):
+        write_parts(path, _contents(outputs, session, optimizer_state))
+
+
+def load(path: str | os.PathLike[str], *, optimizer_state: bool = False) -> Model:
+    """Load what ``mf.save`` has saved, without believing the file anything.
+
+    Operations are found in the registry in use, and nothing of the file is executed. A pack
+    that is missing is named, with the command that installs it. One of another version than
+    the file was written with is used with a warning, unless both versions begin with the
+    same two numbers, as 1.4.0 and 1.4.7 do.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    optimizer_state : bool, optional
+        Whether to load what the optimizer remembered too; its pack is needed only then.
+
+    Returns
+    -------
+    Model
+        The graph, its outputs by name, and sessions with the trained values.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged or none of ours, needs a pack that is not there, or has no
+        state of an optimizer although it was asked for. ``ModelFileAccessError`` if it
+        cannot be read.
+
+    Warns
+    -----
+    PackVersionWarning
+        If a pack has another version than the file was written with.
+    """
+    with _naming("load", path), open(path, "rb") as file:
+        header = read_header(file)
+        tensors = _Tensors(header, lambda tensor: read_tensor(file, tensor))
+        return _model(header.metadata, Decoder(tensors), optimizer_state)
+
+
+# Writing
+
+
+def _contents(outputs: Any, session: Session | None, optimizer_state: bool) -> Iterable[bytes]:
+    graph, names = outputs_by_name(outputs)
+    tensors: dict[str, Array] = {}
+
+    def store(array: Array, label: str) -> str:
+        while label in tensors or label == _RESERVED:
+            label += "_"
+        tensors[label] = array
+        return label
+
+    encoder = Encoder(store)
+    description = encoded_graph(graph, names, encoder, _values_of(graph, session))
+    metadata = {"format": "miniflow", _GRAPH: _json(description)}
+    packs = {"mfcore": {"distribution": "mfcore", "version": __version__}}
+    packs |= {name: origin(pack) for name, pack in sorted(encoder.packs.items())}
+    if optimizer_state:
+        with_optimizer = Encoder(store)
+        metadata[_OPTIMIZER] = _json(_optimizer_entry(graph, session, with_optimizer))
+        packs |= {name: origin(pack) for name, pack in with_optimizer.packs.items()}
+    metadata[PACKS] = _json(packs)
+    return encoded(tensors, metadata)
+
+
+def _values_of(graph: Graph, session: Session | None) -> Callable[[Parameter], Array] | None:
+    if session is None:
+        return None
+    values = session.parameters
+    if strange := [node for node in graph.parameters if node not in values]:
+        raise ModelFileError(
+            f"the session has no value for {graph.describe(strange[0])}: it is no parameter of "
+            f"the graph that the session runs"
+        )
+    return values.__getitem__
+
+
+def _optimizer_entry(graph: Graph, session: Session | None, encoder: Encoder) -> dict[str, Any]:
+    updates = None if session is None else session.optimizer_state()
+    if session is None or updates is None:
+        raise ModelFileError("there is no state of an optimizer: no session that has trained")
+    optimizer, by_node = (
+        updates.optimizer,
+        dict(zip(session.graph.parameters, updates.states, strict=True)),
+    )
+    try:
+        hyperparameters: Any = {
+            name: encoder.value(getattr(optimizer, name), f"optimizer.{name}")
+            for name in optimizer_spec(optimizer).hyperparameters
+        }
+    except GraphFormatError:  # a schedule: any function may be one
+        hyperparameters = None
+    return {
+        "optimizer": encoder.optimizer(type(optimizer)),
+        "hyperparameters": hyperparameters,
+        "steps": updates.steps,
+        "states": [
+            encoder.value(tuple(by_node[node]), f"optimizer.{graph.name(node)}")
+            for node in graph.parameters
+        ],
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+# Reading
+
+
+class _Tensors:
+    """The arrays of a file by name, each given once, so that none is multiplied."""
+
+    def __init__(self, header: Header, read: Callable[[Any], Array]) -> None:
+        self._left = dict(header.tensors)
+        self._all = header.tensors
+        self._read = read
+
+    def __call__(self, name: str) -> Array:
+        tensor = self._left.pop(name, None)
+        if tensor is None:
+            problem = "used twice" if name in self._all else "not in the file"
+            raise GraphFormatError(f"the array {brief(name)} is {problem}")
+        return self._read(tensor)
+
+
+def _model(metadata: Mapping[str, str], decoder: Decoder, optimizer_state: bool) -> Model:
+    if _GRAPH not in metadata:
+        raise ModelFileError(f"no model of MiniFlow: its metadata have no {_GRAPH!r}")
+    description = parsed(metadata[_GRAPH], "its graph")
+    optimizer = None
+    if optimizer_state:
+        if _OPTIMIZER not in metadata:
+            raise ModelFileError("it was saved without the state of an optimizer")
+        optimizer = parsed(metadata[_OPTIMIZER], "its optimizer")
+    packs = needed_packs(metadata, _operations(description, optimizer))
+    check_packs(packs)
+    graph = decoded_graph(description, decoder)
+    outputs = dict(zip(description["outputs"], graph.outputs, strict=True))
+    versions = {name: version for name, (_, version) in packs.items()}
+    if optimizer is None:
+        return Model(graph, outputs, versions)
+    return Model(graph, outputs, versions, *_optimizer(optimizer, graph, decoder))
+
+
+def _operations(description: Any, optimizer: Any) -> Iterator[Any]:
+    """Yield the names of what a file uses, of whatever it holds."""
+    nodes = description.get("nodes") if isinstance(description, dict) else None
+    for node in nodes if isinstance(nodes, list) else ():
+        if isinstance(node, dict):
+            yield node.get("operation")
+    if isinstance(optimizer, dict):
+        yield optimizer.get("optimizer")
+
+
+def _optimizer(
+    entry: Any, graph: Graph, decoder: Decoder
+) -> tuple[Any, int, str, tuple[OptimizerState, ...]]:
+    """Return the optimizer, its steps, its name, and its state of each parameter."""
+    keys = {"optimizer", "hyperparameters", "steps", "states"}
+    if not isinstance(entry, dict) or entry.keys() != keys:
+        raise ModelFileError(f"its optimizer must have {', '.join(sorted(keys))}")
+    name, given, steps, states = (
+        entry[key] for key in ("optimizer", "hyperparameters", "steps", "states")
+    )
+    if not is_size(steps) or not isinstance(states, list):
+        raise ModelFileError("its optimizer must have a number of steps, and a list of states")
+    if len(states) != len(graph.parameters):
+        raise ModelFileError(
+            f"it has the optimizer's state of {len(states)} parameters, and "
+            f"{len(graph.parameters)} parameters"
+        )
+    cls = decoder.optimizer(name)
+    optimizer = None
+    if given is not None:
+        if not isinstance(given, dict) or given.keys() - set(optimizer_spec(cls).hyperparameters):
+            raise ModelFileError(f"{name} has no such hyperparameters as {brief(given)}")
+        values = {key: decoder.value(value) for key, value in given.items()}
+        try:
+            optimizer = cls(**values)
+            expected = [
+                optimizer_spec(cls).initial_state(optimizer, node.value)
+                for node in graph.parameters
+            ]
+        except Exception as error:  # a converter or validator of any pack
+            raise ModelFileError(f"{name}: {type_name(error)}: {error}") from error
+    decoded = tuple([decoder.value(state) for state in states])
+    if optimizer is not None:
+        for node, state, first in zip(graph.parameters, decoded, expected, strict=True):
+            _check_state(graph, name, node, state, first)
+    return optimizer, steps, name, decoded
+
+
+def _check_state(graph: Graph, name: str, node: Parameter, state: Any, first: Any) -> None:
+    if not isinstance(state, tuple) or _kinds(state) != _kinds(first):
+        raise ModelFileError(
+            f"the state of {graph.name(node)} is {brief(state)}; {name} keeps {_kinds(first)}"
+        )
+
+
+def _kinds(state: Sequence[Any]) -> list[Any]:
+    return [(getattr(x, "shape", ()), str(getattr(x, "dtype", type_name(x)))) for x in state]
+
+
+def _copy(part: Any) -> Any:
+    return part.copy() if hasattr(part, "copy") else part
+
+
+@contextmanager
+def _naming(verb: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let every error say which file it is about."""
+    file = os.fspath(path)
+    try:
+        yield
+    except OSError as error:
+        advice = ""
+        if verb == "save" and not os.path.isdir(os.path.dirname(file) or "."):
+            advice = "; create its folder first"
+        raise ModelFileAccessError(
+            f"cannot {verb} {file!r}: {error.strerror or error}{advice}"
+        ) from error
+    except (ModelFileError, GraphFormatError) as error:
+        raise ModelFileError(f"cannot {verb} {file!r}: {error}") from error

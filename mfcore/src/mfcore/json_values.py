@@ -1,0 +1,298 @@
+"""Hyperparameters, arrays and names of operations to and from plain JSON.
+
+Numbers, strings, bools and null stand for themselves, a list stands for a tuple, and
+everything else is an object with one key that says what it is: see ``docs/files.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mfcore.errors import GraphFormatError, RegistryError, type_name
+from mfcore.node import Array, Constant, Input, Node, Parameter
+from mfcore.registry import Pack, current
+from mfcore.safetensors import brief, is_size
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    name: np.dtype(name) for name in (np.dtype(code).name for code in "?bBhHiIqQefd")
+}
+"""The dtypes of arrays in files, by name."""
+
+_DEEPEST = 32
+_LONGEST_NAME = 200
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_CORE_NAMES = ("SumTo", "BroadcastLike", "Seed", "BackwardOf")
+
+
+def _core_operations() -> dict[str, type[Node]]:
+    """Return what the core itself brings, which no pack provides, by qualified name."""
+    from mfcore import gradient_operations
+
+    operations = [getattr(gradient_operations, name) for name in _CORE_NAMES]
+    return {cls.qualified_name(): cls for cls in (Input, Parameter, Constant, *operations)}
+
+
+class Encoder:
+    """Turns values into JSON, and takes note of the packs that they need.
+
+    Parameters
+    ----------
+    store : callable, optional
+        Puts an array elsewhere; it is given the array and a label that says whose it is, and
+        returns the name to refer to it by. By default arrays are written out.
+
+    Attributes
+    ----------
+    packs : dict of str to Pack
+        The packs whose operations were written.
+    """
+
+    def __init__(self, store: Callable[[Array, str], str] | None = None) -> None:
+        self.packs: dict[str, Pack] = {}
+        self._store = store
+        self._names: dict[type, str] = {cls: name for name, cls in _core_operations().items()}
+
+    def array(self, array: Array, label: str) -> dict[str, Any]:
+        """Return an array, which may be stored elsewhere.
+
+        Raises
+        ------
+        GraphFormatError
+            If it is of a dtype that files do not have.
+        """
+        if array.dtype.name not in DTYPES:
+            raise GraphFormatError(f"an array of dtype {array.dtype} has no place in a file")
+        if self._store is not None:
+            return {"tensor": self._store(array, label)}
+        return {"array": _written_out(array)}
+
+    def value(self, value: Any, label: str, depth: int = 0) -> Any:
+        """Return any value that a hyperparameter may have.
+
+        Raises
+        ------
+        GraphFormatError
+            If it is none of those that JSON has a place for.
+        """
+        if value is None or type(value) in (bool, int, str):
+            return value
+        if type(value) is float:
+            return _number(value)
+        if depth > _DEEPEST:
+            raise GraphFormatError("it is nested too deeply")
+        if type(value) in (tuple, list):
+            parts = [self.value(x, f"{label}.{i}", depth + 1) for i, x in enumerate(value)]
+            return parts if type(value) is tuple else {"list": parts}
+        if isinstance(value, slice):
+            parts = [value.start, value.stop, value.step]
+            return {"slice": [self.value(x, label, depth + 1) for x in parts]}
+        if value is Ellipsis:
+            return {"ellipsis": True}
+        if isinstance(value, np.dtype) and value.name in DTYPES:
+            return {"dtype": value.name}
+        if type(value) is np.ndarray:
+            return self.array(value, label)
+        if isinstance(value, np.generic) and value.dtype.name in DTYPES:
+            return {"scalar": _written_out(np.asarray(value))}
+        if isinstance(value, type) and issubclass(value, Node):
+            return {"operation": self.operation(value)}
+        raise GraphFormatError(f"{type_name(value)} has no place in a file: {value!r:.80}")
+
+    def operation(self, operation: type[Node]) -> str:
+        """Return the qualified name under which the registry finds an operation.
+
+        Raises
+        ------
+        GraphFormatError
+            If no enabled pack provides it.
+        """
+        return self._named("operation", operation, operation.qualified_name())
+
+    def optimizer(self, optimizer: type) -> str:
+        """Return the qualified name of an optimizer class; see ``operation``."""
+        module = optimizer.__module__.partition(".")[0]
+        return self._named("optimizer", optimizer, f"{module}.{optimizer.__name__}")
+
+    def _named(self, kind: str, cls: Any, likely: str) -> str:
+        if cls in self._names:
+            return self._names[cls]
+        registry = current()
+        name: str | None = likely
+        try:
+            found = getattr(registry, kind)(likely)
+        except RegistryError:
+            found = None
+        if found is not cls:
+            provided = registry.all(kind).items()
+            name = next((name for name, other in provided if other is cls), None)
+        if name is None:
+            raise GraphFormatError(
+                f"no enabled pack provides the {kind} {likely}, so that nobody could read it "
+                f"again: let a pack provide it, or `mf.registry.current().register(plugin, name)`"
+            )
+        pack = name.rpartition(".")[0]
+        self.packs[pack] = next(p for p in registry.packs() if p.name == pack)
+        self._names[cls] = name
+        return name
+
+
+def _number(value: Any) -> Any:
+    """Return an element of an array, or a float; what JSON has no number for as an object."""
+    if type(value) is float and not math.isfinite(value):
+        return {"float": "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"}
+    return value
+
+
+def _written_out(array: Array) -> dict[str, Any]:
+    """Return an array element by element."""
+    elements = [_number(x) for x in array.ravel().tolist()]
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": elements}
+
+
+class Decoder:
+    """Turns JSON back into values; it looks names up in the registry in use.
+
+    Parameters
+    ----------
+    tensor : callable, optional
+        Returns the array that is stored elsewhere under a name.
+    short_names : bool, optional
+        Whether an operation may go by its short name, ``Linear``.
+    """
+
+    def __init__(
+        self, tensor: Callable[[str], Array] | None = None, *, short_names: bool = False
+    ) -> None:
+        self._tensor = tensor
+        self._short_names = short_names
+        self._operations: dict[str, type[Node]] = _core_operations()
+        self._kinds: dict[str, Callable[[Any, int], Any]] = {
+            "array": lambda content, _: _array(content),
+            "dtype": lambda content, _: self.dtype(content),
+            "ellipsis": _ellipsis,
+            "float": lambda content, _: _NOT_FINITE[content],
+            "list": self._list,
+            "operation": lambda content, _: self.operation(content),
+            "scalar": lambda content, _: _array(content)[()],
+            "slice": self._slice,
+            "tensor": lambda content, _: self._stored(content),
+        }
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """Return what JSON stands for.
+
+        Raises
+        ------
+        GraphFormatError
+            If it stands for nothing.
+        """
+        if value is None or type(value) in (bool, int, str, float):
+            if type(value) is float and not math.isfinite(value):
+                raise GraphFormatError(f"{value} is no JSON; write {_number(value)}")
+            return value
+        if depth > _DEEPEST:
+            raise GraphFormatError("it is nested too deeply")
+        if isinstance(value, (list, tuple)):
+            return tuple([self.value(x, depth + 1) for x in value])
+        if not isinstance(value, Mapping) or len(value) != 1:
+            raise GraphFormatError(f"{brief(value)} is no object with one key")
+        ((kind, content),) = value.items()
+        if kind not in self._kinds:
+            raise GraphFormatError(
+                f"{brief(kind)} is no kind of value; those are {', '.join(self._kinds)}"
+            )
+        try:
+            return self._kinds[kind](content, depth)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, GraphFormatError):
+                raise
+            raise GraphFormatError(f"{brief(content)} is no {kind}") from error
+
+    def dtype(self, name: Any) -> np.dtype[Any]:
+        """Return the dtype of a name."""
+        if not isinstance(name, str) or name not in DTYPES:
+            raise GraphFormatError(f"{brief(name)} is no dtype; those are {', '.join(DTYPES)}")
+        return DTYPES[name]
+
+    def operation(self, name: Any) -> type[Node]:
+        """Return the operation of a name.
+
+        Raises
+        ------
+        GraphFormatError
+            If no enabled pack provides it.
+        """
+        if not isinstance(name, str):
+            raise GraphFormatError(f"{brief(name)} is no name of an operation")
+        found = self._operations.get(name)
+        if found is None:
+            found = self._operations[name] = self._looked_up("operation", name)
+        return found
+
+    def optimizer(self, name: Any) -> Any:
+        """Return the optimizer class of a name; see ``operation``."""
+        if not isinstance(name, str):
+            raise GraphFormatError(f"{brief(name)} is no name of an optimizer")
+        return self._looked_up("optimizer", name)
+
+    def _looked_up(self, kind: str, name: str) -> Any:
+        if len(name) > _LONGEST_NAME or ("." not in name and not self._short_names):
+            raise GraphFormatError(f"{brief(name)} is no qualified name, as `pack.Name` would be")
+        try:
+            return getattr(current(), kind)(name)
+        except RegistryError as error:
+            raise GraphFormatError(str(error)) from None
+
+    def _list(self, content: Any, depth: int) -> list[Any]:
+        if not isinstance(content, (list, tuple)):
+            raise GraphFormatError(f"{brief(content)} is no list")
+        return [self.value(x, depth + 1) for x in content]
+
+    def _slice(self, content: Any, depth: int) -> slice:
+        start, stop, step = self._list(content, depth)
+        for bound in (start, stop, step):
+            if bound is not None and type(bound) is not int:
+                raise GraphFormatError(
+                    f"a slice has bounds of integers and null, not {brief(bound)}"
+                )
+        return slice(start, stop, step)
+
+    def _stored(self, name: Any) -> Array:
+        if self._tensor is None:
+            raise GraphFormatError("a tensor stands in a model file only; write an array")
+        if not isinstance(name, str):
+            raise GraphFormatError(f"{brief(name)} is no name of a tensor")
+        return self._tensor(name)
+
+
+def _ellipsis(content: Any, _: int) -> Any:
+    if content is not True:
+        raise GraphFormatError("`...` is written as true")
+    return ...
+
+
+def _array(content: Any) -> Array:
+    """Return an array that is written out; it has as many elements as its shape says."""
+    if not isinstance(content, Mapping) or content.keys() != {"dtype", "shape", "data"}:
+        raise GraphFormatError("an array is an object with dtype, shape and data")
+    name, shape, data = content["dtype"], content["shape"], content["data"]
+    dtype = DTYPES.get(name) if isinstance(name, str) else None
+    if dtype is None:
+        raise GraphFormatError(f"{brief(name)} is no dtype; those are {', '.join(DTYPES)}")
+    if not isinstance(shape, (list, tuple)) or len(shape) > 64 or not all(map(is_size, shape)):
+        raise GraphFormatError(f"{brief(shape)} is no shape")
+    if not isinstance(data, (list, tuple)) or math.prod(shape) != len(data):
+        raise GraphFormatError(f"data must be a list of the {math.prod(shape)} elements in order")
+    accepted = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}[dtype.kind]
+    elements = [_NOT_FINITE[x["float"]] if isinstance(x, Mapping) else x for x in data]
+    if not all(type(x) in accepted for x in elements):
+        raise GraphFormatError(f"an array of {dtype} has other elements")
+    with np.errstate(over="raise"):
+        try:
+            return np.array(elements, dtype).reshape(shape)
+        except FloatingPointError as error:
+            raise GraphFormatError(f"an element is too large for {dtype}") from error

@@ -1,0 +1,501 @@
+"""Model files that are damaged or made to do harm: a clear error, nothing run, nothing allocated."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mfcore as mf
+from mfcore import Constant, Input, Parameter, Session
+from mfcore.errors import GraphFormatError, ModelFileError
+from mfops_basic import Index
+from mfops_nn import MSE, Linear, Sigmoid
+from mfoptim import Adam
+
+MEMORY = 20_000_000
+"""Bytes that reading a file of a few thousand bytes may take for a moment."""
+
+
+def written(tmp_path_factory):
+    x, W = Input("x", shape=(None, 3)), Parameter(np.ones((3, 2)), name="W")
+    y = Sigmoid(Linear(x, W, Parameter([0.5, 0.25], name="b")), name="y")
+    cost = MSE(Constant([[1.0, 2.0]]), Index(y, index=np.s_[[0], ::-1])) * 0.5
+    session = Session([cost, y])
+    session.step({"x": np.ones((1, 3))}, Adam(), cost=cost)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    mf.save(path, {"cost": cost, "y": y}, session, optimizer_state=True)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of a good file."""
+    return written(tmp_path_factory)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def taken_apart(data):
+    """The header and the arrays of a file."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def put_together(header, arrays):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + arrays
+
+
+def refused(path, data):
+    """Load bytes that must be refused; return the message, which names the file."""
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError) as caught:
+            mf.load(path, optimizer_state=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 3000
+    assert peak < MEMORY
+    return str(caught.value)
+
+
+def test_the_good_file_is_good(path, whole):
+    path.write_bytes(put_together(*taken_apart(whole)))
+
+    model = mf.load(path, optimizer_state=True)
+
+    assert model.steps == 1
+    assert model["y"].shape == (None, 2)
+
+
+# The frame
+
+
+def test_every_truncation_is_refused(path, whole):
+    for length in {*range(24), *range(24, len(whole), 61), len(whole) - 1}:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelFileError, match=r"model\.safetensors"):
+            mf.load(path)
+
+
+@pytest.mark.parametrize("length", [0, 7, 2**31, 2**63 - 1, 2**64 - 1])
+def test_a_header_of_any_claimed_length_is_refused(path, whole, length):
+    refused(path, length.to_bytes(8, "little") + whole[8:])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "no JSON"),
+        (b"[]", "no JSON object"),
+        (b"\xff\xfe{}", "no JSON"),
+        (b'{"a": NaN}', "NaN is no JSON"),
+        (b'{"a": 1, "a": 2}', "the key 'a' stands there twice"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"__metadata__": []}', "strings by name"),
+        (b'{"__metadata__": {"miniflow.graph": 1}}', "strings by name"),
+        (b"{}", "no model of MiniFlow"),
+        (b"9" * 10_000, "no JSON"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, bytes) else None,
+)
+def test_a_header_that_is_none_is_refused(path, text, said):
+    assert said in refused(path, put_together(text, b""))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dtype": "F128"}, "which NumPy does not have"),
+        ({"dtype": ["F64"]}, "which NumPy does not have"),
+        ({"dtype": "F32"}, "does not take the"),
+        ({"shape": [3]}, "does not take the"),
+        ({"shape": [-3, -2]}, "no shape"),
+        ({"shape": [3.0, 2]}, "no shape"),
+        ({"shape": [2**62, 2**62]}, "does not take the"),
+        ({"shape": [2**80]}, "no shape"),
+        ({"shape": [1] * 65}, "no shape"),
+        ({"shape": [True, 6]}, "no shape"),
+        ({"data_offsets": [0]}, "data_offsets"),
+        ({"data_offsets": [0, -48]}, "data_offsets"),
+        ({"data_offsets": [48, 0]}, "does not take the"),
+        ({"data_offsets": [0, 2**62], "shape": [2**59]}, "overlaps|gap|truncated"),
+        ({"data_offsets": [1 << 40, (1 << 40) + 48]}, "overlaps|gap"),
+        ({"more": 1}, "must be described by"),
+    ],
+    ids=str,
+)
+def test_an_array_that_does_not_fit_is_refused(path, whole, change, said):
+    header, arrays = taken_apart(whole)
+    header["W"] |= change
+
+    message = refused(path, put_together(header, arrays))
+
+    assert any(part in message for part in said.split("|"))
+
+
+def test_arrays_that_overlap_or_leave_gaps_are_refused(path, whole):
+    header, arrays = taken_apart(whole)
+    header["optimizer.W.0"]["data_offsets"] = header["W"]["data_offsets"]
+    assert "overlaps another" in refused(path, put_together(header, arrays))
+
+    header, arrays = taken_apart(whole)
+    del header["W"]
+    assert "leaves a gap" in refused(path, put_together(header, arrays))
+    assert "longer than it says" in refused(path, whole + b"\0")
+
+
+# The graph
+
+
+def with_graph(whole, change):
+    header, arrays = taken_apart(whole)
+    metadata = header["__metadata__"]
+    graph = json.loads(metadata["miniflow.graph"])
+    change(graph)
+    metadata["miniflow.graph"] = json.dumps(graph)
+    return put_together(header, arrays)
+
+
+def node_of(graph, operation):
+    return next(node for node in graph["nodes"] if node["operation"].endswith(operation))
+
+
+def changed(which, **values):
+    return lambda graph: node_of(graph, which).update(values)
+
+
+DEEP = 1
+for _ in range(200):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda g: g.update(schema=2), "schema 2; this version of mfcore reads 1"),
+        (lambda g: g.update(schema=True), "schema True"),
+        (lambda g: g.pop("outputs"), "it lacks outputs"),
+        (lambda g: g.update(outputs={}), "at least one"),
+        (lambda g: g.update(outputs={"y": 99}), "no node's position"),
+        (lambda g: g.update(outputs={"y": -1}), "no node's position"),
+        (lambda g: g.update(outputs={"": 0}), "no node's position"),
+        (lambda g: g.update(outputs=[0]), "outputs positions by name"),
+        (lambda g: g.update(nodes={}), "nodes must be a list"),
+        (lambda g: g.update(nodes=[]), "no node's position"),
+        (lambda g: g.update(more=1), "'more', which the schema does not know"),
+        (lambda g: g["nodes"].append(7), "must be an object"),
+        (lambda g: g["nodes"].append({"operation": "mfcore.Input"}), "is needed by no output"),
+        (changed("Sigmoid", inputs=[99]), "no position of a node before it"),
+        (changed("Sigmoid", inputs=[-1]), "no position of a node before it"),
+        (changed("Sigmoid", inputs=[True]), "no position of a node before it"),
+        (changed("Sigmoid", inputs=[0.0]), "no position of a node before it"),
+        (changed("Sigmoid", inputs=[]), "it has 0 inputs"),
+        (changed("Sigmoid", inputs=[0, 0]), "it has 2 inputs; it needs x"),
+        (changed("Sigmoid", inputs="01"), "inputs must be a list"),
+        (changed("Sigmoid", inputs=[DEEP]), "no position of a node before it"),
+        (changed("Mul", inputs=[]), "it has 0 inputs"),
+        (changed("Sigmoid", hyperparameters={"rate": 1}), "no hyperparameter 'rate'"),
+        (changed("Sigmoid", hyperparameters={"name": "z"}), "no hyperparameter 'name'"),
+        (changed("Sigmoid", hyperparameters=[1]), "hyperparameters must be an object"),
+        (changed("Sigmoid", name="W"), "two nodes of the graph are named 'W'"),
+        (changed("Sigmoid", name=" "), "non-empty string"),
+        (changed("Sigmoid", name=3), "name must be a string"),
+        (changed("Sigmoid", operation="Sigmoid"), "no qualified name"),
+        (changed("Sigmoid", operation="os.system"), "no enabled pack provides an operation"),
+        (changed("Sigmoid", operation="mfops_nn.pack"), "no enabled pack provides"),
+        (changed("Sigmoid", operation="mfcore.Session"), "no enabled pack provides"),
+        (changed("Sigmoid", operation="mfcore.reference.np"), "no enabled pack provides"),
+        (changed("Sigmoid", operation="builtins.eval"), "no enabled pack provides"),
+        (changed("Sigmoid", operation="x" * 10**5 + ".y"), "no qualified name"),
+        (changed("Sigmoid", operation=3), "must be an object with the name of an operation"),
+        (changed("Linear", inputs=[0, 0, 0]), "do not fit"),
+        (changed("Input", shape=[-1]), "a shape holds sizes"),
+        (changed("Input", shape="ab"), "shape must be a list"),
+        (changed("Input", dtype="O"), "is no dtype"),
+        (changed("Input", dtype="V100000000000"), "is no dtype"),
+        (changed("Input", value=1), "which the schema does not know"),
+        (changed("Parameter", value=1.0), "must be an array of floats"),
+        (changed("Parameter", value={"tensor": "nowhere"}), "is not in the file"),
+        (changed("Parameter", value={"tensor": "b"}), "is used twice"),
+        (changed("Parameter", value={"tensor": 1}), "no name of a tensor"),
+        (changed("Parameter", value={"pickle": "gASVAA=="}), "is no kind of value"),
+        (changed("Constant", value="text"), "must be an array or a number"),
+        (changed("Constant", value={"float": "1"}), "is no float"),
+        (changed("Constant", value={"float": [1]}), "is no float"),
+        (changed("Constant", value={"a": 1, "b": 2}), "no object with one key"),
+        (changed("Index", hyperparameters={}), "index"),
+        (changed("Index", hyperparameters={"index": DEEP}), "nested too deeply"),
+        (changed("Index", hyperparameters={"index": {"slice": [1]}}), "is no slice"),
+        (changed("Index", hyperparameters={"index": {"slice": ["a", 1, 1]}}), "bounds of integers"),
+        (changed("Index", hyperparameters={"index": {"ellipsis": 0}}), "written as true"),
+        (changed("Index", hyperparameters={"index": {"operation": "a.b"}}), "no enabled pack"),
+        (changed("Index", hyperparameters={"index": {"dtype": "O"}}), "is no dtype"),
+        (changed("Index", hyperparameters={"index": "a"}), "an index holds integers"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_graph_that_breaks_the_schema_is_refused(path, whole, change, said):
+    assert said in refused(path, with_graph(whole, change))
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        ({"dtype": "float64", "shape": [2**40], "data": []}, "1099511627776 elements"),
+        ({"dtype": "float64", "shape": [2**40, 0], "data": [1]}, "the 0 elements"),
+        ({"dtype": "float64", "shape": [1], "data": "a"}, "list of the 1 elements"),
+        ({"dtype": "float64", "shape": [1], "data": ["1"]}, "other elements"),
+        ({"dtype": "float64", "shape": [1], "data": [[1.0]]}, "other elements"),
+        ({"dtype": "float64", "shape": [1], "data": [{"x": 1}]}, "is no array"),
+        ({"dtype": "float64", "shape": [1], "data": [10**400]}, "is no array"),
+        ({"dtype": "float16", "shape": [1], "data": [1e9]}, "too large for float16"),
+        ({"dtype": "int8", "shape": [1], "data": [300]}, "is no array"),
+        ({"dtype": "int8", "shape": [1], "data": [1.5]}, "other elements"),
+        ({"dtype": "bool", "shape": [1], "data": [1]}, "other elements"),
+        ({"dtype": "object", "shape": [1], "data": [1]}, "is no dtype"),
+        ({"dtype": "float64", "shape": [-1], "data": [1.0]}, "is no shape"),
+        ({"dtype": "float64", "shape": [1] * 65, "data": [1.0]}, "is no shape"),
+        ({"dtype": "float64", "data": [1.0]}, "with dtype, shape and data"),
+        ([1], "with dtype, shape and data"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_an_array_that_is_written_out_wrongly_is_refused(path, whole, array, said):
+    data = with_graph(whole, changed("Constant", value={"array": array}))
+
+    assert said in refused(path, data)
+
+
+@pytest.mark.parametrize(
+    ("graph", "said"),
+    [
+        ('{"schema": 1, "schema": 1}', "stands there twice"),
+        ("[1]", "described by an object"),
+        ("null", "described by an object"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"schema": 1', "no JSON"),
+    ],
+)
+def test_a_graph_that_is_none_is_refused(path, whole, graph, said):
+    header, arrays = taken_apart(whole)
+    header["__metadata__"]["miniflow.graph"] = graph
+
+    assert said in refused(path, put_together(header, arrays))
+
+
+@pytest.mark.parametrize(
+    ("packs", "said"),
+    [
+        ([], "no object"),
+        ({"mfops_nn": "1.0"}, "must have a distribution and a version"),
+        ({"mfops_nn": {"distribution": "a; rm -rf /", "version": "1"}}, "are none"),
+        ({"mfops_nn": {"distribution": "--index-url=x", "version": "1"}}, "are none"),
+        ({"mfops_nn": {"distribution": "a", "version": "1`sh`"}}, "are none"),
+        ({"mfops_nn": {"distribution": "a", "version": 1}}, "are none"),
+    ],
+    ids=str,
+)
+def test_a_list_of_packs_that_is_none_is_refused(path, whole, packs, said):
+    header, arrays = taken_apart(whole)
+    header["__metadata__"]["miniflow.packs"] = json.dumps(packs)
+
+    assert said in refused(path, put_together(header, arrays))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda o: o.pop("steps"), "its optimizer must have"),
+        (lambda o: o.update(steps=-1), "number of steps"),
+        (lambda o: o.update(states=o["states"][:1]), "state of 1 parameters, and 2"),
+        (lambda o: o["states"].reverse(), "the state of W is"),
+        (lambda o: o["states"].__setitem__(0, []), "the state of W is ()"),
+        (lambda o: o["states"].__setitem__(0, None), "the state of W is None"),
+        (lambda o: o.update(optimizer="mfoptim.fit"), "no enabled pack provides an optimizer"),
+        (lambda o: o.update(optimizer="SGD"), "no qualified name"),
+        (lambda o: o.update(optimizer=None), "no name of an optimizer"),
+        (lambda o: o["hyperparameters"].update(more=1), "no such hyperparameters"),
+        (lambda o: o["hyperparameters"].update(learning_rate="fast"), "learning_rate"),
+        (lambda o: o["hyperparameters"].update(learning_rate=[1]), "learning_rate"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_optimizer_that_does_not_fit_is_refused(path, whole, change, said):
+    header, arrays = taken_apart(whole)
+    optimizer = json.loads(header["__metadata__"]["miniflow.optimizer"])
+    change(optimizer)
+    header["__metadata__"]["miniflow.optimizer"] = json.dumps(optimizer)
+
+    assert said in refused(path, put_together(header, arrays))
+
+
+# Sizes that are not the file's own, but that operations make arrays of
+
+
+def described(*nodes):
+    nodes = [
+        {"operation": "mfcore.Input", "name": "x", "shape": [3]},
+        *nodes,
+    ]
+    return {"schema": 1, "nodes": nodes, "outputs": {"y": len(nodes) - 1}}
+
+
+LARGE = {
+    "OneHot": described(
+        {"operation": "mfops_basic.OneHot", "inputs": [0], "hyperparameters": {"depth": 10**10}}
+    ),
+    "IndexAdd": described(
+        {
+            "operation": "mfops_basic.IndexAdd",
+            "inputs": [0],
+            "hyperparameters": {"index": [{"slice": [0, 3, None]}], "shape": [10**12]},
+        }
+    ),
+    "BroadcastTo": described(
+        {
+            "operation": "mfops_basic.BroadcastTo",
+            "inputs": [0],
+            "hyperparameters": {"shape": [10**6, 10**6, 3]},
+        }
+    ),
+    "MaxPool2D of a large input": {
+        "schema": 1,
+        "nodes": [
+            {"operation": "mfcore.Input", "shape": [1, 1, 10**6, 10**6]},
+            {
+                "operation": "mfops_nn.MaxPool2D",
+                "inputs": [0],
+                "hyperparameters": {"kernel_size": [2, 2], "padding": "same"},
+            },
+        ],
+        "outputs": {"y": 1},
+    },
+    "MaxPool2D of a large product": {
+        "schema": 1,
+        "nodes": [
+            {"operation": "mfcore.Input", "shape": [1, 1, 10**6, 1]},
+            {"operation": "mfcore.Input", "shape": [1, 1, 1, 10**6]},
+            {"operation": "mfops_basic.Mul", "inputs": [0, 1]},
+            {"operation": "mfops_nn.MaxPool2D", "inputs": [2]},
+        ],
+        "outputs": {"y": 3},
+    },
+    "MaxPool2D with large windows": {
+        "schema": 1,
+        "nodes": [
+            {"operation": "mfcore.Input", "shape": [1, 1, 8, 8]},
+            {
+                "operation": "mfops_nn.MaxPool2D",
+                "inputs": [0],
+                "hyperparameters": {
+                    "kernel_size": [10**5, 10**5],
+                    "padding": [10**5, 10**5],
+                },
+            },
+        ],
+        "outputs": {"y": 1},
+    },
+    "Conv2DInputGradient": {
+        "schema": 1,
+        "nodes": [
+            {"operation": "mfcore.Input", "shape": [1, 1, 3, 3]},
+            {"operation": "mfcore.Input", "shape": [1, 1, 3, 3]},
+            {
+                "operation": "mfops_nn.Conv2DInputGradient",
+                "inputs": [0, 1],
+                "hyperparameters": {"image_size": [10**7, 10**7]},
+            },
+        ],
+        "outputs": {"y": 2},
+    },
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_sizes_in_a_graph_make_no_arrays(name):
+    mf.graph_from_dict(described({"operation": "mfops_basic.Sum", "inputs": [0]}))  # imports
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(GraphFormatError):
+            mf.graph_from_dict(LARGE[name])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < MEMORY
+
+
+# Anything at all
+
+
+@settings(max_examples=400)
+@given(data=st.data())
+def test_whatever_is_changed_in_a_file_it_loads_or_says_why_not(data, tmp_path_factory, whole):
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(damaged) - 1))
+        stop = start + data.draw(st.sampled_from([0, 1, 1, 1, 2, 8, 40]))
+        damaged[start:stop] = data.draw(st.binary(max_size=8) | st.sampled_from(WORDS))
+    path = tmp_path_factory.getbasetemp() / "mutated.safetensors"
+    path.write_bytes(damaged)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other versions, and numbers too large for floats
+        said = ""
+        try:
+            model = mf.load(path, optimizer_state=True)
+        except ModelFileError as error:
+            said = str(error)
+    assert str(path) in said or model.outputs
+
+
+WORDS = [b'"', b"{", b"[", b"null", b"-1", b"1e999", b"99999999999999999999", b"\\ud800", b"true"]
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["array", "slice", "float", "list", "dtype", "tensor", "scalar", "x"]),
+            inner,
+            max_size=2,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_whatever_stands_in_a_graph_it_is_built_or_refused(data):
+    graph = described(
+        {
+            "operation": "mfops_basic.Index",
+            "inputs": [0],
+            "hyperparameters": {"index": [{"slice": [0, None, None]}]},
+        },
+        {"operation": "mfcore.Constant", "value": 2.0},
+        {"operation": "mfops_basic.Mul", "inputs": [1, 2]},
+    )
+    node = data.draw(st.sampled_from(graph["nodes"]))
+    node[data.draw(st.sampled_from([*node, "hyperparameters"]))] = data.draw(JSON)
+
+    try:
+        built = mf.graph_from_dict(graph)
+    except GraphFormatError:
+        return
+    assert mf.graph_to_dict(built)["schema"] == 1

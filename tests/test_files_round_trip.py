@@ -1,0 +1,533 @@
+"""Model files: what is saved comes back, bit for bit, with all that training needs."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import attrs
+import numpy as np
+import pytest
+from operation_samples import SAMPLES
+
+import mfcore as mf
+from mfcore import Constant, Graph, Input, Parameter, Registry, Session, registry
+from mfcore.errors import (
+    GraphError,
+    GraphFormatError,
+    ModelFileAccessError,
+    ModelFileError,
+    PackVersionWarning,
+)
+from mfops_basic import Index
+from mfops_nn import MSE, Dropout, Linear, Sigmoid
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def network():
+    """A small network with a cost; the nodes by name."""
+    x, t = Input("x", shape=(None, 3), dtype="float32"), Input("t")
+    rng = np.random.default_rng(0)
+    W = Parameter(rng.normal(size=(3, 2)).astype(np.float32), name="W")
+    b = Parameter(np.zeros(2), name="b")
+    y = Sigmoid(Linear(x, W, b), name="y")
+    return {"x": x, "t": t, "W": W, "b": b, "y": y, "cost": MSE(t, y)}
+
+
+FEEDS = {
+    "x": np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32),
+    "t": np.random.default_rng(2).normal(size=(5, 2)),
+}
+
+
+def described(graph):
+    """All that is known of a graph, except where it was built."""
+    return [
+        (
+            type(node),
+            node.name,
+            sources,
+            mf.shape_of(node),
+            mf.dtype_of(node),
+            repr([getattr(node, f) for f in (node.__operation__ or Graph).hyperparameters])
+            if node.__operation__
+            else "",
+        )
+        for node, sources in zip(graph.nodes, graph.sources, strict=True)
+    ]
+
+
+def bits(array):
+    array = np.asarray(array)
+    return array.dtype, array.shape, array.tobytes()
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_every_operation_comes_back_and_computes_the_same_bits(sample, path):
+    inputs = [
+        Parameter(x) if x.dtype.kind == "f" and i % 2 else Constant(x)
+        for i, x in enumerate(sample.inputs)
+    ]
+    node = sample.operation(*inputs, **sample.hyperparameters)
+    mf.save(path, {"result": node})
+
+    model = mf.load(path)
+
+    back = model["result"]
+    graph = Graph(node)
+    assert described(model.graph) == described(graph)
+    expected = Session(graph, engine="reference", seed=3).run()[node]
+    assert bits(model.session(engine="reference", seed=3).run()[back]) == bits(expected)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_every_operation_goes_through_plain_json(sample):
+    node = sample.operation(*map(Constant, sample.inputs), **sample.hyperparameters)
+
+    text = json.dumps(mf.graph_to_dict(node), allow_nan=False)
+    graph = mf.graph_from_dict(json.loads(text))
+
+    assert described(graph) == described(Graph(node))
+    assert json.dumps(mf.graph_to_dict(graph)) == text
+    for old, new in zip(Graph(node).nodes, graph.nodes, strict=True):
+        if isinstance(old, Constant):
+            assert bits(old.value) == bits(new.value)
+
+
+def test_gradients_as_nodes_come_back(path):
+    nodes = network()
+    gradient = mf.gradient(nodes["cost"], nodes["W"])
+    second = mf.gradient((gradient * gradient).sum(), nodes["b"])
+    mf.save(path, {"first": gradient, "second": second})
+
+    model = mf.load(path)
+
+    run = Session([gradient, second], engine="reference").run(FEEDS)
+    back = model.session(engine="reference").run(FEEDS)
+    assert bits(back[model["first"]]) == bits(run[gradient])
+    assert bits(back[model["second"]]) == bits(run[second])
+
+
+@pytest.mark.parametrize("engine", ["reference", "numpy"])
+@pytest.mark.parametrize("name", ["SGD", "AdaGrad", "Adam", "RMSProp"])
+def test_training_goes_on_to_the_same_bits(engine, name, path):
+    nodes = network()
+    optimizer = registry.current().optimizer(name)(learning_rate=0.1)
+    session = Session([nodes["cost"], nodes["y"]], engine=engine)
+    for _ in range(3):
+        session.step(FEEDS, optimizer, cost=nodes["cost"])
+    mf.save(path, {n: nodes[n] for n in ("cost", "y")}, session, optimizer_state=True)
+
+    model = mf.load(path, optimizer_state=True)
+
+    again = model.session(engine=engine)
+    assert model.optimizer == optimizer
+    assert again.steps == model.steps == 3
+    for _ in range(3):
+        expected = session.step(FEEDS, optimizer, cost=nodes["cost"])
+        assert again.step(FEEDS, model.optimizer, cost=model["cost"]) == expected
+    for parameter in ("W", "b"):
+        assert bits(again[parameter]) == bits(session[parameter])
+
+
+def test_trained_values_are_saved_and_initial_ones_without_a_session(path):
+    nodes = network()
+    session = Session(nodes["cost"])
+    session["b"] = [3.0, 4.0]
+
+    mf.save(path, nodes["y"], session)
+    assert mf.load(path).parameters["b"].tolist() == [3.0, 4.0]
+    assert mf.load(path).session()["b"].tolist() == [3.0, 4.0]
+
+    mf.save(path, nodes["y"])
+    assert mf.load(path).parameters["b"].tolist() == [0.0, 0.0]
+
+
+def test_sessions_of_a_model_share_nothing(path):
+    nodes = network()
+    optimizer = registry.current().optimizer("Adam")()
+    session = Session(nodes["cost"])
+    session.step(FEEDS, optimizer)
+    mf.save(path, nodes["cost"], session, optimizer_state=True)
+    model = mf.load(path, optimizer_state=True)
+    first, second = model.session(), model.session()
+
+    expected = session.step(FEEDS, optimizer), session.step(FEEDS, optimizer)
+
+    for one in (first, second):
+        assert (one.step(FEEDS, model.optimizer), one.step(FEEDS, model.optimizer)) == expected
+
+
+def test_an_optimizer_with_a_schedule_is_given_again(path):
+    from mfoptim import SGD, Adam, ExponentialDecay
+
+    nodes = network()
+    optimizer = Adam(ExponentialDecay(0.1, 0.5, 2))
+    session = Session(nodes["cost"])
+    session.step(FEEDS, optimizer)
+    mf.save(path, nodes["cost"], session, optimizer_state=True)
+    model = mf.load(path, optimizer_state=True)
+    like = Adam(ExponentialDecay(0.1, 0.5, 2))
+
+    again = model.session(optimizer=like)
+
+    assert model.optimizer is None
+    expected = [session.step(FEEDS, optimizer) for _ in range(3)]
+    assert [again.step(FEEDS, like) for _ in range(3)] == expected
+    with pytest.raises(
+        ModelFileError, match=r"SGD cannot go on: the state is that of mfoptim.Adam"
+    ):
+        model.session(optimizer=SGD())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(np.array([[0, 1], [1, 0]], dtype) for dtype in "?bBhHiIqQefd"),
+        np.array([np.nan, np.inf, -np.inf, -0.0, 5e-324]),
+        np.array([2**64 - 1, 0], np.uint64),
+        np.zeros((0, 3)),
+        np.array(1.5, np.float32),
+        np.arange(6.0).reshape(2, 3).T,
+        np.arange(3, dtype=">i4"),
+        True,
+        3,
+        -0.0,
+        2**70,
+        float("inf"),
+    ],
+    ids=repr,
+)
+def test_every_kind_of_constant_comes_back(value, path):
+    node = Index(Constant([1.0, 2.0]), index=0) * 1.0 if value is None else Constant(value)
+    mf.save(path, {"c": node})
+
+    for back in (mf.load(path)["c"], mf.graph_from_dict(mf.graph_to_dict(node)).outputs[0]):
+        if isinstance(value, np.ndarray):
+            native = value.astype(value.dtype.newbyteorder("="))
+            assert bits(back.value) == bits(native)
+        else:
+            assert type(back.value) is type(value)
+            assert repr(back.value) == repr(value)
+
+
+def test_outputs_keep_their_names_and_order(path):
+    nodes = network()
+
+    mf.save(path, {"loss": nodes["cost"], "prediction": nodes["y"], "same": nodes["y"]})
+    model = mf.load(path)
+
+    assert list(model.outputs) == ["loss", "prediction", "same"]
+    assert model["prediction"] is model["same"] is model["y"]
+    assert model.graph.outputs == tuple(model.outputs.values())
+    mf.save(path, [nodes["cost"], nodes["y"]])
+    assert list(mf.load(path).outputs) == ["mse_1", "y"]
+    mf.save(path, Graph(nodes["y"]))
+    assert list(mf.load(path).outputs) == ["y"]
+
+
+def test_the_same_model_is_the_same_file(path, tmp_path):
+    mf.save(path, network()["cost"])
+    mf.save(tmp_path / "again", mf.load(path).outputs)
+
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_names_that_the_format_reserves_or_that_clash_are_avoided(path):
+    x = Parameter([1.0, 2.0, 3.0], name="__metadata__")
+    part = Index(x, index=([0, 2],), name="i")
+    clash = Parameter([5.0, 6.0], name="i.index.0")
+    mf.save(path, {"sum": part + clash})
+
+    model = mf.load(path)
+
+    assert model.session().run()[model["sum"]].tolist() == [6.0, 9.0]
+
+
+def test_a_long_chain_is_no_problem(path):
+    node = Constant(1.0)
+    for _ in range(20_000):
+        node = Sigmoid(node)
+    mf.save(path, node)
+
+    assert len(mf.load(path).graph) == 20_001
+
+
+def test_other_readers_of_the_format_read_the_arrays(path):
+    numpy_format = pytest.importorskip("safetensors.numpy")
+    nodes = network()
+    values = {"bool": np.array([True]), "half": np.ones((2, 0), np.float16), "0-d": np.array(7)}
+    extra = [Constant(value, name=name) for name, value in values.items()]
+    mf.save(path, [nodes["y"], *extra])
+
+    found = numpy_format.load_file(path)
+
+    assert found.keys() == {"W", "b", *values}
+    for name, value in {"W": nodes["W"].value, "b": nodes["b"].value, **values}.items():
+        assert bits(found[name]) == bits(value)
+
+
+def test_a_file_written_again_by_another_writer_is_read(path):
+    numpy_format = pytest.importorskip("safetensors.numpy")
+    safetensors = pytest.importorskip("safetensors")
+    mf.save(path, network()["y"])
+    with safetensors.safe_open(path, "np") as file:
+        metadata = file.metadata()
+    numpy_format.save_file(numpy_format.load_file(path), path, metadata)
+
+    assert mf.load(path).parameters["W"].shape == (3, 2)
+
+
+# What cannot be saved
+
+
+def test_an_operation_of_no_pack_is_refused_by_name(path):
+    @mf.operation
+    class Homeless(mf.Node):
+        x: mf.Node
+
+        @staticmethod
+        def forward(x):
+            return x
+
+    node = Homeless(Input("x"), name="here")
+
+    with pytest.raises(ModelFileError, match=r"model.safetensors.*here .*no enabled pack provides"):
+        mf.save(path, node)
+    with pytest.raises(GraphFormatError, match="no enabled pack provides the operation"):
+        mf.graph_to_dict(node)
+    assert os.listdir(path.parent) == []
+
+
+def pack_of(*operations):
+    class Plugin:
+        @mf.hookimpl
+        def mf_operations(self):
+            return operations
+
+    return Plugin()
+
+
+def test_a_hyperparameter_that_is_no_data_is_refused(path):
+    @mf.operation
+    class Mapped(mf.Node):
+        x: mf.Node
+        by: object = mf.hyperparameter()
+
+        @staticmethod
+        def forward(x, by):
+            return by(x)
+
+    with registry.using(Registry(autoload=False)) as packs:
+        packs.register(pack_of(Mapped), "test_files_round_trip")
+        with pytest.raises(ModelFileError, match="hyperparameter by: builtins.function|function"):
+            mf.save(path, Mapped(Input("x"), by=lambda x: x))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        1.5,
+        float("nan"),
+        "text",
+        (1, (2.0, "x"), None),
+        [1, [2]],
+        slice(1, None, 2),
+        ...,
+        np.dtype("float32"),
+        np.float32(0.1),
+        np.bool_(True),
+        np.array([[1, 2]]),
+        (slice(None), np.array([True, False]), ..., None),
+        Linear,
+    ],
+    ids=repr,
+)
+def test_every_kind_of_hyperparameter_comes_back(value, path):
+    @mf.operation
+    class Holds(mf.Node):
+        x: mf.Node
+        what: object = mf.hyperparameter()
+
+        @staticmethod
+        def forward(x, what):
+            return x
+
+    with registry.using(Registry()) as packs:
+        packs.register(pack_of(Holds), "held")
+        node = Holds(Input("x"), what=value)
+        mf.save(path, {"out": node})
+        back = mf.load(path)["out"].what
+        plain = mf.graph_from_dict(mf.graph_to_dict({"out": node})).outputs[0].what
+
+    assert type(back) is type(plain) is type(value)
+    assert repr(back) == repr(plain) == repr(value)
+
+
+def test_wide_floats_are_refused(path):
+    if np.dtype(np.longdouble).itemsize == 8:
+        pytest.skip("long doubles are doubles here")
+
+    with pytest.raises(ModelFileError, match="has no place in a file"):
+        mf.save(path, Constant(np.ones(2, np.longdouble)))
+
+
+def test_a_session_of_another_graph_is_refused(path):
+    with pytest.raises(ModelFileError, match="the session has no value for W "):
+        mf.save(path, network()["y"], Session(network()["cost"]))
+    with pytest.raises(ModelFileError, match="no session that has trained"):
+        mf.save(path, network()["y"], optimizer_state=True)
+    with pytest.raises(GraphError, match="built from nodes"):
+        mf.save(path, "y")
+    with pytest.raises(ModelFileError, match="an output's name"):
+        mf.save(path, {1: network()["y"]})
+
+
+# Where files are
+
+
+def test_a_file_that_cannot_be_opened_is_named(path):
+    with pytest.raises(ModelFileAccessError, match=r"cannot load '.*model.safetensors'") as caught:
+        mf.load(path)
+    assert isinstance(caught.value, OSError)
+    with pytest.raises(ModelFileAccessError, match="create its folder first"):
+        mf.save(path / "deeper", network()["y"])
+    with pytest.raises(ModelFileAccessError, match="cannot save"):
+        mf.save(path.parent, network()["y"])
+
+
+def test_what_was_there_stays_when_saving_fails(path, monkeypatch):
+    mf.save(path, network()["y"])
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ModelFileAccessError, match="No space left"):
+        mf.save(path, network()["cost"])
+
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+# Packs
+
+
+@attrs.frozen
+class Distribution:
+    name: str
+    version: str
+    requires: tuple = ()
+
+
+@attrs.frozen
+class EntryPoint:
+    """A pack as if it were installed."""
+
+    name: str
+    dist: Distribution
+    plugin: object
+    value: str = "module"
+
+    def load(self):
+        return self.plugin
+
+
+@mf.operation
+class Twice(mf.Node):
+    """An operation of the pack that is, or is not, there."""
+
+    x: mf.Node
+
+    @staticmethod
+    def forward(x):
+        return x * 2.0
+
+
+def with_pack(version):
+    point = EntryPoint("mfops_mine", Distribution("mfops-mine", version), pack_of(Twice))
+    return registry.using(Registry(entry_points=lambda: [point], disabled=()))
+
+
+@pytest.fixture
+def needs_a_pack(path):
+    """A file that was written with the pack mfops_mine 1.4.2."""
+    with with_pack("1.4.2"):
+        mf.save(path, {"out": Twice(Constant([1.0]))})
+    return path
+
+
+def test_a_missing_pack_is_named_with_the_command_that_installs_it(needs_a_pack):
+    with (
+        registry.using(Registry(autoload=False)),
+        pytest.raises(
+            ModelFileError,
+            match=r"needs the pack mfops_mine 1.4.2, which is not installed: "
+            r"`pip install mfops-mine==1.4.2`",
+        ),
+    ):
+        mf.load(needs_a_pack)
+
+
+def test_a_disabled_pack_is_said_to_be_disabled(needs_a_pack):
+    with with_pack("1.4.2") as packs:
+        packs.disable("mfops_mine")
+        with pytest.raises(ModelFileError, match=r"mfops_mine 1.4.2, which is disabled"):
+            mf.load(needs_a_pack)
+
+
+@pytest.mark.parametrize("version", ["1.4.2", "1.4", "1.4.99", "1.4.0rc1"])
+def test_the_same_first_two_numbers_are_fine(needs_a_pack, version):
+    with with_pack(version):
+        assert mf.load(needs_a_pack).packs["mfops_mine"] == "1.4.2"
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.3.2", "2.4.2", "1"])
+def test_another_version_warns_and_loads(needs_a_pack, version):
+    with (
+        with_pack(version),
+        pytest.warns(PackVersionWarning, match=rf"mfops_mine 1.4.2, and this is {version}") as seen,
+    ):
+        model = mf.load(needs_a_pack)
+
+    assert seen[0].filename == __file__
+    assert model.session(engine="reference").run()[model["out"]].tolist() == [2.0]
+
+
+def test_the_optimizers_pack_is_needed_only_where_its_state_is_asked_for(path, core_registry):
+    nodes = network()
+    session = Session(nodes["cost"])
+    session.step(FEEDS, registry.current().optimizer("SGD")())
+    mf.save(path, nodes["cost"], session, optimizer_state=True)
+
+    with registry.using(core_registry):
+        assert mf.load(path).optimizer is None
+        with pytest.raises(ModelFileError, match="needs the pack mfoptim"):
+            mf.load(path, optimizer_state=True)
+    mf.save(path, nodes["cost"], session)
+    with pytest.raises(ModelFileError, match="without the state of an optimizer"):
+        mf.load(path, optimizer_state=True)
+
+
+def test_randomness_and_training_belong_to_the_session(path):
+    node = Dropout(Constant(np.ones(20)), rate=0.5)
+    mf.save(path, {"out": node})
+    model = mf.load(path)
+
+    values = [
+        session.run(training=True)[out]
+        for session, out in (
+            (Session(node, seed=5), node),
+            (model.session(seed=5), model["out"]),
+        )
+    ]
+
+    assert values[0].tolist() == values[1].tolist()
