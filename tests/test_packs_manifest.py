@@ -251,6 +251,21 @@ def test_functions_that_a_manifest_leaves_out_are_found_and_verify_says_so(insta
     ]
 
 
+def test_functions_that_a_manifest_claims_wrongly_are_not_taken(installed):
+    said = {
+        "operation": {"Alpha": "made_a.alpha:Alpha"},
+        "functions": {"Alpha": ["numpy:cbrt"]},
+        "listens": False,
+    }
+    installed.write("made_a", {"Alpha": ""}, packs={"made_a": said})
+    installed.write("made_b", {"Beta": "ufunc=np.cbrt"})
+    registry = installed.registry()
+
+    assert registry.operation_for(np.cbrt) is registry.operation("made_b.Beta")
+    registry.disable("made_b")
+    assert registry.operation_for(np.cbrt) is None
+
+
 def test_a_broken_pack_with_a_manifest_is_quarantined_when_it_is_needed(installed):
     installed.write("made_a", {"Alpha": ""})
     installed.write("made_b", {"Beta": ""})

@@ -313,23 +313,20 @@ class Registry:
         AmbiguousNameError
             If operations of several packs declare the function.
         """
-        functions = self._functions
-        if functions is None:
-            functions = self._functions = self._declared()
-        found = functions.get(function)
-        if found is None and not self._all_loaded:
-            # A manifest may be out of date.
-            self._load_all()
-            functions = self._functions = self._declared()
-            found = functions.get(function)
-        if isinstance(found, list):
-            found = functions[function] = self._settled(found)
+        found = self._functions.get(function) if self._functions is not None else None
+        if found is None or isinstance(found, list):
+            found = self._settled(function)
+            if found is None and not self._all_loaded:
+                # A manifest may be out of date.
+                self._load_all()
+                found = self._settled(function)
         if isinstance(found, _Several):
             raise AmbiguousNameError(
                 f"{getattr(function, '__name__', function)} on nodes is declared by several "
                 f"operations: {', '.join(found.providers)}. Disable all but one of their packs"
             )
-        return found
+        operation: type[Node] | None = found
+        return operation
 
     def provider(self, operation: type[Node]) -> Pack | None:
         """Return the pack that provides an operation class, if a loaded one does."""
@@ -591,11 +588,20 @@ class Registry:
                         found.setdefault(function, []).append((pack, name))
         return dict(found)
 
-    def _settled(self, claims: list[tuple[Pack, str]]) -> Any:
-        """Return the one operation that all claims on a function are of."""
+    def _settled(self, function: Any) -> Any:
+        """Return the one operation that all claims on a function are of, ``None`` for none."""
+        functions = self._functions
+        if functions is None:
+            functions = self._functions = self._declared()
+        claims = functions.get(function)
+        if not isinstance(claims, list):
+            return claims
         by = {f"{p.name}.{name}": self._provided(p, "operation", name) for p, name in claims}
-        classes = {operation for operation in by.values() if operation is not None}
-        return classes.pop() if len(classes) == 1 else _Several(sorted(by)) if classes else None
+        by = {q: c for q, c in by.items() if c is not None and function in c.__operation__.declared}
+        classes = set(by.values())
+        settled = classes.pop() if len(classes) == 1 else _Several(sorted(by)) if by else None
+        functions[function] = settled
+        return settled
 
 
 @attrs.frozen
