@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from miniflow.cli import main
-from miniflow.new import LICENCES, NewPackError, new_pack
+from miniflow.new import NewPackError, new_pack
 
 FILES = {
     ".ci/run",
@@ -84,14 +84,19 @@ def test_its_own_tests_pass_and_prove_something(installed: tuple[Path, Path]) ->
 
 
 @pytest.mark.parametrize(
-    ("file", "right", "wrong"),
+    ("file", "right", "wrong", "noticed"),
     [
-        ("operations.py", "1 + x / np.sqrt", "1 - x / np.sqrt"),
-        ("optimizers.py", "parameter - learning_rate", "parameter + learning_rate"),
+        ("operations.py", "1 + x / np.sqrt", "1 - x / np.sqrt", "test_it_keeps_the_contract"),
+        (
+            "optimizers.py",
+            "parameter - learning_rate",
+            "parameter + learning_rate",
+            "test_a_step_moves",
+        ),
     ],
 )
 def test_its_own_tests_notice_a_wrong_formula(
-    file: str, right: str, wrong: str, installed: tuple[Path, Path], tmp_path: Path
+    file: str, right: str, wrong: str, noticed: str, installed: tuple[Path, Path], tmp_path: Path
 ) -> None:
     folder, site = installed
     source = (folder / "src" / "mfops_mine" / file).read_text(encoding="utf-8")
@@ -112,7 +117,7 @@ def test_its_own_tests_notice_a_wrong_formula(
     )
 
     assert done.returncode == 1, done.stdout
-    assert "AssertionError" in done.stdout or "assert " in done.stdout
+    assert f"FAILED tests/test_mfops_mine.py::{noticed}" in done.stdout
 
 
 def test_ruff_and_mypy_find_nothing(installed: tuple[Path, Path]) -> None:
@@ -144,9 +149,13 @@ def test_the_command_line_finds_it(installed: tuple[Path, Path]) -> None:
     assert "Barron" in shown
 
 
-@pytest.mark.parametrize("licence", LICENCES)
 @pytest.mark.parametrize(
-    "name", ["mfops_mine", "a", "pack_with_a_very_long_name_of_over_40_letters_2"]
+    ("licence", "name"),
+    [
+        ("MIT", "a"),
+        ("Apache-2.0", "mfops_mine"),
+        ("BSD-3-Clause", "pack_with_a_very_long_name_of_over_40_letters_2"),
+    ],
 )
 def test_every_licence_and_name_gives_clean_files(licence: str, name: str, tmp_path: Path) -> None:
     folder = new_pack(name, licence=licence, author="Zoë", into=tmp_path)

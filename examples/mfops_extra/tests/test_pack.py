@@ -1,13 +1,22 @@
-"""The optimizer, the tracer and the command, alone and as MiniFlow finds them."""
+"""The contract, and the optimizer, the tracer and the command, as MiniFlow finds them."""
 
 from __future__ import annotations
 
 import mfcore as mf
 import numpy as np
+import pytest
 from click.testing import CliRunner
+from mfcore.testing import PackCheck, operation_checks, optimizer_checks
 
 from mfops_extra import Huber, Lion, Swish, Tally, TopK
 from mfops_extra.commands import curve
+
+
+@pytest.mark.parametrize(
+    "check", [*operation_checks("mfops_extra"), *optimizer_checks("mfops_extra")], ids=str
+)
+def test_it_keeps_the_contract(check: PackCheck) -> None:
+    check()
 
 
 def test_miniflow_finds_all_that_the_pack_provides() -> None:
