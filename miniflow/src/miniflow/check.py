@@ -117,8 +117,8 @@ def show(checked: Checked, *, verbose: bool) -> None:
     """Print a line for each operation and optimizer, then whatever did not pass, and the sum."""
     out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for title in (*COLUMNS.values(), "cases"):
+    table.add_column("", min_width=max(map(len, checked.reports), default=0))
+    for title in ("passed", "failed", "expected", "did not apply", "cases"):
         table.add_column(title, justify="right")
     for name, report in checked.reports.items():
         counts = report.counts()
