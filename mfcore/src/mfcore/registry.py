@@ -8,7 +8,6 @@ loaded is quarantined, whole, and everything else works.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import traceback
 import warnings
@@ -22,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mfcore import installed, settings
+from mfcore.contract import api_problem, check_provided, collect, label_of
 from mfcore.errors import (
     AmbiguousNameError,
-    DefinitionError,
     PackError,
     QuarantineWarning,
     UnknownNameError,
@@ -38,7 +37,6 @@ from mfcore.plugins import (
     new_plugin_manager,
 )
 from mfcore.settings import Choice, normal
-from mfcore.versions import version_in_range
 
 if TYPE_CHECKING:
     import pluggy
@@ -141,6 +139,14 @@ class Registry:
         the environment says ``MINIFLOW_STRICT=1``.
     entry_points : callable, optional
         Returns the entry points to consider; by default those installed.
+
+    Attributes
+    ----------
+    chosen, disabled : Choice or None
+        The packs to use and those not to, and who said so. What the project's file says is
+        among them after the first look-up.
+    autoload, strict : bool
+        As above.
     """
 
     def __init__(
@@ -400,7 +406,7 @@ class Registry:
             listed = ", ".join(f"{d} {v} ({value})" for d, v, value in origins)
             pack.status = "conflict"
             pack.reason = f"several distributions provide a pack named {name!r}: {listed}"
-        elif problem := _api_problem(first):
+        elif problem := api_problem(first):
             pack.status, pack.reason = "incompatible", problem
         return pack
 
@@ -461,8 +467,8 @@ class Registry:
                 try:
                     if name not in classes:
                         cls = described.resolve(kind, name)
-                        _check_provided(kind, cls, pack.name)
-                        if _label(kind, cls) == name:
+                        check_provided(kind, cls, pack.name)
+                        if label_of(kind, cls) == name:
                             classes[name] = cls
                 except (Exception, SystemExit):
                     pass
@@ -490,7 +496,7 @@ class Registry:
         try:
             plugin = pack._load()
             observer = Observer(plugin, f"of the pack {pack.name}")
-            provides = _collect(observer.hook, pack.name)
+            provides = collect(observer.hook, pack.name)
             self.plugins.register(plugin, pack.name)
         except (Exception, SystemExit) as error:
             pack.provides = {}
@@ -607,74 +613,6 @@ class Registry:
 @attrs.frozen
 class _Several:
     providers: list[str]
-
-
-def _collect(hook_of: pluggy.HookRelay, name: str) -> dict[str, dict[str, Any]]:
-    """Ask one plugin, alone, for all that it provides; raise if anything of it is wrong."""
-    provides: dict[str, dict[str, Any]] = {}
-    for kind, hook in KINDS.items():
-        classes: dict[str, Any] = {}
-        for returned in getattr(hook_of, hook)():
-            for cls in returned:
-                _check_provided(kind, cls, name)
-                label = _label(kind, cls)
-                if classes.setdefault(label, cls) is not cls:
-                    raise DefinitionError(f"pack {name} provides two {kind}s named {label!r}")
-        provides[kind] = classes
-    return provides
-
-
-def _label(kind: str, cls: Any) -> str:
-    """Return the name under which a class is provided."""
-    name: str = cls.__name__ if kind in ("operation", "optimizer") else cls.name
-    return name
-
-
-def _check_provided(kind: str, cls: Any, name: str) -> None:
-    from mfcore.engine import Engine
-    from mfcore.node import Node
-
-    if kind == "operation":
-        right = isinstance(cls, type) and issubclass(cls, Node) and cls.__operation__ is not None
-        what = "a class decorated with @operation"
-    elif kind == "optimizer":
-        right = isinstance(cls, type) and "__optimizer__" in vars(cls)
-        what = "a class decorated with @optimizer"
-    elif kind == "engine":
-        right = isinstance(cls, type) and issubclass(cls, Engine) and bool(getattr(cls, "name", ""))
-        what = "a subclass of mfcore.Engine with a name"
-    elif kind == "drawer":
-        right = (
-            isinstance(cls, type)
-            and isinstance(getattr(cls, "name", None), str)
-            and isinstance(getattr(cls, "suffixes", None), tuple)
-            and callable(getattr(cls, "draw", None))
-        )
-        what = "a class with class attributes `name` and `suffixes` (a tuple) and a method `draw`"
-    else:
-        right = isinstance(cls, type) and isinstance(getattr(cls, "name", None), str)
-        what = "a class with a class attribute `name`"
-    if not right:
-        raise DefinitionError(f"pack {name}: {KINDS[kind]} returned {cls!r}, which is not {what}")
-
-
-def _api_problem(entry_point: EntryPoint) -> str:
-    """Say why a pack was not made for this mfcore; ``""`` where it was.
-
-    A pack states its range as every distribution does: by requiring ``mfcore>=1,<2``.
-    """
-    from mfcore import __version__
-
-    for requirement in (entry_point.dist.requires if entry_point.dist else None) or []:
-        requirement, _, marker = requirement.partition(";")
-        if re.search(r"\bextra\b", marker):
-            continue  # asked for by an optional part of the distribution only
-        match = re.match(
-            r"\s*mfcore(?![\w.-])\s*(?:\[[^]]*\])?\s*\(?([^)]*)", requirement, re.IGNORECASE
-        )
-        if match and not version_in_range(__version__, match[1]):
-            return f"it was made for mfcore {match[1].strip()}, and this is mfcore {__version__}"
-    return ""
 
 
 # The registry in use

@@ -1,0 +1,86 @@
+"""What a pack must keep to: what its hooks return, and the core that it was made for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from mfcore.errors import DefinitionError
+from mfcore.versions import version_in_range
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from mfcore.installed import EntryPoint
+
+
+def collect(hook_of: pluggy.HookRelay, name: str) -> dict[str, dict[str, Any]]:
+    """Ask one plugin, alone, for all that it provides; raise if anything of it is wrong."""
+    from mfcore.registry import KINDS
+
+    provides: dict[str, dict[str, Any]] = {}
+    for kind, hook in KINDS.items():
+        classes: dict[str, Any] = {}
+        for returned in getattr(hook_of, hook)():
+            for cls in returned:
+                check_provided(kind, cls, name)
+                label = label_of(kind, cls)
+                if classes.setdefault(label, cls) is not cls:
+                    raise DefinitionError(f"pack {name} provides two {kind}s named {label!r}")
+        provides[kind] = classes
+    return provides
+
+
+def label_of(kind: str, cls: Any) -> str:
+    """Return the name under which a class is provided."""
+    name: str = cls.__name__ if kind in ("operation", "optimizer") else cls.name
+    return name
+
+
+def check_provided(kind: str, cls: Any, name: str) -> None:
+    """Raise ``DefinitionError`` unless a class of the pack ``name`` is what its kind asks for."""
+    from mfcore.engine import Engine
+    from mfcore.node import Node
+    from mfcore.registry import KINDS
+
+    if kind == "operation":
+        right = isinstance(cls, type) and issubclass(cls, Node) and cls.__operation__ is not None
+        what = "a class decorated with @operation"
+    elif kind == "optimizer":
+        right = isinstance(cls, type) and "__optimizer__" in vars(cls)
+        what = "a class decorated with @optimizer"
+    elif kind == "engine":
+        right = isinstance(cls, type) and issubclass(cls, Engine) and bool(getattr(cls, "name", ""))
+        what = "a subclass of mfcore.Engine with a name"
+    elif kind == "drawer":
+        right = (
+            isinstance(cls, type)
+            and isinstance(getattr(cls, "name", None), str)
+            and isinstance(getattr(cls, "suffixes", None), tuple)
+            and callable(getattr(cls, "draw", None))
+        )
+        what = "a class with class attributes `name` and `suffixes` (a tuple) and a method `draw`"
+    else:
+        right = isinstance(cls, type) and isinstance(getattr(cls, "name", None), str)
+        what = "a class with a class attribute `name`"
+    if not right:
+        raise DefinitionError(f"pack {name}: {KINDS[kind]} returned {cls!r}, which is not {what}")
+
+
+def api_problem(entry_point: EntryPoint) -> str:
+    """Say why a pack was not made for this mfcore; ``""`` where it was.
+
+    A pack states its range as every distribution does: by requiring ``mfcore>=1,<2``.
+    """
+    from mfcore import __version__
+
+    for requirement in (entry_point.dist.requires if entry_point.dist else None) or []:
+        requirement, _, marker = requirement.partition(";")
+        if re.search(r"\bextra\b", marker):
+            continue  # asked for by an optional part of the distribution only
+        match = re.match(
+            r"\s*mfcore(?![\w.-])\s*(?:\[[^]]*\])?\s*\(?([^)]*)", requirement, re.IGNORECASE
+        )
+        if match and not version_in_range(__version__, match[1]):
+            return f"it was made for mfcore {match[1].strip()}, and this is mfcore {__version__}"
+    return ""
