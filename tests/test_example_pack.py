@@ -22,17 +22,24 @@ BORROWED = [
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment with wheels of this repository's packs and of the example."""
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Wheels of this repository's packs and of the example."""
     pytest.importorskip("numba")
-    wheels = []
+    built = {}
     for folder in [*(ROOT / pack for pack in OURS), EXAMPLE]:
         target = tmp_path_factory.mktemp(folder.name)
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        wheels += target.glob("*.whl")
-    return Environment(tmp_path_factory.mktemp("environment") / "env", wheels, BORROWED)
+        (built[folder.name],) = target.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def environment(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with all of them."""
+    folder = tmp_path_factory.mktemp("environment") / "env"
+    return Environment(folder, [*wheels.values()], BORROWED)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -143,6 +150,54 @@ def test_it_trains_alike_on_every_engine(environment: Environment) -> None:
     printed = environment.run(ENGINES_AGREE)
 
     assert printed.splitlines() == ["robust numpy", "robust numba", "chosen numpy", "True True"]
+
+
+MODEL = """
+import numpy as np
+import mfcore as mf
+from mfops_nn import Linear
+from mfops_extra import Huber, Lion, Swish, TopK
+
+rng = np.random.default_rng(0)
+X, y = mf.Input("X"), mf.Input("y")
+W, b = mf.Parameter(rng.normal(size=(3, 4)), name="W"), mf.Parameter(np.zeros(4), name="b")
+largest = TopK(Swish(Linear(X, W, b), beta=1.5), k=2)
+cost = Huber(y, largest, delta=0.5)
+given = {"X": rng.normal(size=(5, 3)), "y": rng.normal(size=(5, 2))}
+session = mf.Session(mf.Graph(largest, cost))
+for _ in range(3):
+    session.step({X: given["X"], y: given["y"]}, Lion(), cost=cost)
+mf.save(PATH, {"largest": largest, "cost": cost}, session, optimizer_state=True)
+
+model = mf.load(PATH, optimizer_state=True)
+one, other = session.run({X: given["X"], y: given["y"]}), model.session().run(given)
+print(np.array_equal(one[largest], other[model.outputs["largest"]]))
+print(float(one[cost]) == float(other[model.outputs["cost"]]))
+"""
+
+
+def test_it_is_saved_in_files_and_missed_where_it_is_not_installed(
+    environment: Environment, wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    path = f"PATH = {str(tmp_path / 'model.safetensors')!r}\n"
+    ours = [wheels[pack] for pack in ("mfcore", "mfops_basic", "mfops_nn", "mfoptim")]
+    without = Environment(tmp_path / "env", ours, ["numpy", "pluggy", "attrs"])
+
+    assert environment.run(path + MODEL) == "True\nTrue\n"
+    refused = without.run(
+        path
+        + """
+import mfcore as mf
+try:
+    mf.load(PATH)
+except mf.errors.MiniFlowError as error:
+    print(error)
+"""
+    )
+
+    assert "mfops_extra 0.1.0" in refused
+    assert "pip install" in refused
+    assert "mfops-extra" in refused
 
 
 def test_its_operations_are_in_the_trace(environment: Environment) -> None:
