@@ -49,7 +49,7 @@ def test_a_right_pack_is_listed_and_counted(check):
 
     assert done.exit_code == 0, done.output
     assert "mfops_right.Twice" in done.stdout
-    assert "1 operations and optimizers: 19 passed, 0 failed, " in done.stdout
+    assert "1 operations and optimizers: 20 passed, 0 failed, " in done.stdout
 
 
 def test_a_wrong_pack_is_told_what_is_wrong_and_ends_with_1(check):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from wrong_operations import OPERATIONS, OPTIMIZERS, RightAfterAll, Twice, WrongInOneElement
@@ -28,7 +30,13 @@ def _shown(part):
 
 @pytest.mark.parametrize(("check", "operation"), OPERATIONS, ids=_shown)
 def test_a_wrong_operation_is_caught_by_the_check_meant_for_it(check, operation):
-    report = examine_operation(operation)
+    # A file names the pack of an operation, so that there has to be one.
+    pack = SimpleNamespace(mf_operations=mf.hookimpl(lambda: [operation]))
+    pack.mf_operations.__name__ = "mf_operations"
+    registry = mf.Registry(disabled=())
+    registry.register(pack, "wrong_operations")
+    with mf.registry.using(registry):
+        report = examine_operation(operation)
 
     assert report[check].status == "failed", str(report)
     assert not report.ok

@@ -583,6 +583,17 @@ class HoldsAFunction(Node):
         return of(x)
 
 
+@caught_by("file")
+@operation
+class HoldsWhatNoFileHolds(Node):
+    x: Node
+    factors: Any = attrs.field(factory=lambda: range(3).__iter__(), kw_only=True)
+
+    @staticmethod
+    def forward(x, factors):
+        return 2 * x if factors else x * 1
+
+
 @caught_by("inference")
 @operation
 class SaysAnotherShapeBeforeTheRun(Node):

@@ -36,6 +36,7 @@ OPERATION_CHECKS: dict[str, Callable[[functions.Subject], int]] = {
     "names": functions.names,
     "wanted": functions.wanted,
     "pickling": graphs.pickling,
+    "file": graphs.file,
     "inference": graphs.inference,
     "graph of gradients": graphs.graph_of_gradients,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -247,6 +249,32 @@ def pickling(subject: Subject) -> int:
         again, _ = _backward(restored, restored.inputs, sample.inputs, [], ReferenceEngine())
         if value.tobytes() != again.tobytes():
             raise CheckError(f"a node gives another result after pickling, on {sample}")
+    return len(subject.samples)
+
+
+def file(subject: Subject) -> int:
+    """A graph that was saved to a file and loaded gives the same bits."""
+    from mfcore import registry
+    from mfcore.files import load, save
+
+    if registry.current().provider(subject.operation) is None:
+        raise NotApplicable("no loaded pack provides it, so that no file can name it")
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "model.safetensors")
+        for sample in subject.samples:
+            nodes = [Input(f"x{k}") for k in range(len(sample.inputs))]
+            node = _nodes(subject, nodes, sample)
+            try:
+                save(path, node)
+                loaded = load(path)
+            except Exception as error:
+                raise CheckError(f"it cannot be saved and loaded: {error}, on {sample}") from error
+            (again,) = loaded.graph.outputs
+            by_name = [loaded.graph[f"x{k}"] for k in range(len(nodes))]
+            value, _ = _backward(node, nodes, sample.inputs, [], ReferenceEngine())
+            found, _ = _backward(again, by_name, sample.inputs, [], ReferenceEngine())
+            if value.dtype != found.dtype or value.tobytes() != found.tobytes():
+                raise CheckError(f"loaded from a file it gives another result, on {sample}")
     return len(subject.samples)
 
 
