@@ -7,6 +7,7 @@ import re
 import site
 import subprocess
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -80,19 +81,21 @@ def test_the_page_works_word_by_word(reader: Reader) -> None:
     for language, source in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if language == "text":
             assert printed == source
-        elif language == "python" and not reader.edit(source):
+        elif language in ("python", "toml") and not reader.edit(source):
             printed = reader.run("python", "-W", "error", "-c", source)
         elif language == "sh":
             shown.append(reader.run("sh", "-e", "-c", source))
 
-    made, as_generated, changed, checked, trained, _, listed = shown
+    made, as_generated, changed, checked, trained, _, _, listed = shown
     assert "Barron" in made
     assert "8 passed" in as_generated
     assert "9 passed" in changed
     assert re.search(r"mfops_mine.LogCosh +\d+ +- ", checked)
     assert "Signum" in trained
-    assert [p.name for p in (reader.folder / "dist").iterdir()] == [
-        "mfops_mine-0.1.0-py3-none-any.whl"
-    ]
+    (wheel,) = (reader.folder / "dist").iterdir()
+    assert wheel.name == "mfops_mine-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        (manifest,) = [name for name in archive.namelist() if name.endswith("miniflow.json")]
+        assert b"mfops_mine.operations:LogCosh" in archive.read(manifest)
     assert "mfops_mine" in listed
     assert "2 operations: LogCosh, Squareplus" in listed
