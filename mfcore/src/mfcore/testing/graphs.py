@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mfcore.errors import MiniFlowError
+from mfcore.errors import MiniFlowError, NotTraceableError
 from mfcore.gradient import gradient
 from mfcore.node import Array, Input, Node, dtype_of, shape_of
 from mfcore.operation import operation, spec_of
@@ -325,7 +325,7 @@ def graph_of_gradients(subject: Subject) -> int:
                 {n: x for n, x in zip(nodes, sample.inputs, strict=True) if n in graph}
             )
         except MiniFlowError as error:
-            if "NotTraceableError" in str(error):  # which is its good right
+            if isinstance(error, NotTraceableError):  # which is its good right
                 raise NotApplicable("it is not traceable: backward needs numbers") from None
             raise CheckError(f"backward cannot be read on nodes: {error}") from error
         for mine, its in zip(found, expected, strict=True):
