@@ -60,8 +60,9 @@ class Reader:
         if match := re.fullmatch(r"# append to (\S+)", first):
             path = self.folder / match[1]
             path.write_text(path.read_text("utf-8") + "\n\n" + rest, encoding="utf-8")
-        elif match := re.fullmatch(r"# replace in (\S+)", first):
-            path, (old, new) = self.folder / match[1], rest.split("# by\n")
+        elif match := re.fullmatch(r"# in (\S+)", first):
+            path, lines = self.folder / match[1], rest.splitlines(keepends=True)
+            old, new = ("".join(x[1:] for x in lines if x[0] in kept) for kept in (" -", " +"))
             text = path.read_text("utf-8")
             assert text.count(old) == 1
             path.write_text(text.replace(old, new), encoding="utf-8")
@@ -81,7 +82,7 @@ def test_the_page_works_word_by_word(reader: Reader) -> None:
     for language, source in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if language == "text":
             assert printed == source
-        elif language in ("python", "toml") and not reader.edit(source):
+        elif language in ("python", "toml", "diff") and not reader.edit(source):
             printed = reader.run("python", "-W", "error", "-c", source)
         elif language == "sh":
             shown.append(reader.run("sh", "-e", "-c", source))
