@@ -384,6 +384,18 @@ LARGE = {
         ],
         "outputs": {"y": 1},
     },
+    "MaxPool2D of a large input without elements": {
+        "schema": 1,
+        "nodes": [
+            {"operation": "mfcore.Input", "shape": [0, 1, 10**9, 10**9]},
+            {
+                "operation": "mfops_nn.MaxPool2D",
+                "inputs": [0],
+                "hyperparameters": {"kernel_size": [2, 2], "padding": "same"},
+            },
+        ],
+        "outputs": {"y": 1},
+    },
     "MaxPool2D of a large product": {
         "schema": 1,
         "nodes": [
@@ -409,6 +421,30 @@ LARGE = {
         ],
         "outputs": {"y": 1},
     },
+    "MaxPool2D with long windows": described(
+        {
+            "operation": "mfops_basic.Reshape",
+            "inputs": [0],
+            "hyperparameters": {"shape": [1, 1, 3, 1]},
+        },
+        {
+            "operation": "mfops_nn.MaxPool2D",
+            "inputs": [1],
+            "hyperparameters": {"kernel_size": [10**6, 10], "padding": "same"},
+        },
+    ),
+    "MaxPool2D with wide margins": described(
+        {
+            "operation": "mfops_basic.Reshape",
+            "inputs": [0],
+            "hyperparameters": {"shape": [1, 1, 3, 1]},
+        },
+        {
+            "operation": "mfops_nn.MaxPool2D",
+            "inputs": [1],
+            "hyperparameters": {"kernel_size": 30_000, "padding": 15_000},
+        },
+    ),
     "Conv2DInputGradient": {
         "schema": 1,
         "nodes": [

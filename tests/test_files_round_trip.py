@@ -19,7 +19,7 @@ from mfcore.errors import (
     ModelFileError,
     PackVersionWarning,
 )
-from mfops_basic import Index
+from mfops_basic import BroadcastTo, Concatenate, Index, OneHot
 from mfops_nn import MSE, Dropout, Linear, Sigmoid
 
 
@@ -246,6 +246,29 @@ def test_names_that_the_format_reserves_or_that_clash_are_avoided(path):
     model = mf.load(path)
 
     assert model.session().run()[model["sum"]].tolist() == [6.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("operation", "hyperparameters"),
+    [(OneHot, {"depth": 2000}), (BroadcastTo, {"shape": (600, 2000, 3)})],
+)
+def test_a_node_of_large_sizes_computes_the_same_but_has_no_known_shape(
+    operation, hyperparameters, path
+):
+    x = Input("x", shape=(3,), dtype="int64")
+    node = operation(x, **hyperparameters)
+    summed = Concatenate(node, node)
+    mf.save(path, {"node": node, "twice": summed})
+
+    model = mf.load(path)
+
+    feeds = {"x": [1, 0, 1999]}
+    assert mf.shape_of(model["node"]) is None
+    assert model["node"].inputs == (model.graph["x"],)
+    expected = Session(summed, engine="reference").run(feeds)
+    back = model.session(engine="reference").run(feeds)
+    assert np.array_equal(back[model["node"]], expected[node])
+    assert back[model["twice"]].shape == expected[summed].shape
 
 
 def test_a_long_chain_is_no_problem(path):

@@ -36,9 +36,12 @@ _KEYS = {
 _OPERATION_KEYS = {"operation", "name", "inputs", "hyperparameters"}
 _LONGEST_MESSAGE = 1000
 
-_LARGEST_SIZE = 2**20
-_MOST_ELEMENTS = 2**26
-"""Shapes are not inferred beyond: some functions make small arrays of sizes to do it."""
+_LARGEST_NUMBER, _LARGEST_SIZE, _LARGEST_PRODUCT, _MOST_ELEMENTS = 2**10, 2**14, 2**20, 2**22
+"""Of single hyperparameters, of those in tuples, of a tuple's product, of a node's elements.
+
+Beyond them shapes are not inferred: to do it, some operations make arrays of such sizes, or
+loop over them. A single number may stand for two, as a window's size does.
+"""
 
 
 def graph_to_dict(outputs: Node | Iterable[Node] | Mapping[str, Node] | Graph) -> dict[str, Any]:
@@ -249,7 +252,7 @@ def _node(position: int, entry: Any, built: list[Node], decoder: Decoder) -> Nod
         said = str(error)[:_LONGEST_MESSAGE]
         raise GraphFormatError(f"{label}: {type_name(error)}: {said}") from error
     known = node._known
-    if known is not None and math.prod(n for n in known.shape if n is not None) > _MOST_ELEMENTS:
+    if known is not None and math.prod(n for n in known.shape if n) > _MOST_ELEMENTS:
         object.__setattr__(node, "_known", None)
     return node
 
@@ -322,11 +325,15 @@ def _built_unread(cls: Any, inputs: list[Node], values: Mapping[str, Any], name:
 
 def _is_large(value: Any) -> bool:
     if type(value) is int:
-        return abs(value) > _LARGEST_SIZE
+        return abs(value) > _LARGEST_NUMBER
     if not isinstance(value, (tuple, list)):
         return False
     sizes = [abs(n) for n in value if type(n) is int and n]
-    return math.prod(sizes) > _MOST_ELEMENTS or any(map(_is_large, value))
+    return (
+        max(sizes, default=0) > _LARGEST_SIZE
+        or math.prod(sizes) > _LARGEST_PRODUCT
+        or any(_is_large(part) for part in value if type(part) is not int)
+    )
 
 
 def _is_position(place: Any, count: int) -> bool:
