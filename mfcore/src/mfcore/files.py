@@ -156,9 +156,15 @@ def save(
 
     Examples
     --------
+    >>> import os, tempfile
     >>> import mfcore as mf
     >>> x, W = mf.Input("x"), mf.Parameter([2.0, 3.0], name="W")
-    >>> mf.save("/tmp/model.safetensors", {"y": x * W})  # doctest: +SKIP
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     mf.save(path, {"y": x * W})
+    ...     model = mf.load(path)
+    >>> model.session().run({"x": 2.0})[model["y"]]
+    array([4., 6.])
     """
     with _naming("save", path):
         write_parts(path, _contents(outputs, session, optimizer_state))
