@@ -12,7 +12,7 @@ PIP := $(PYTHON_IN_VENV) -m pip --disable-pip-version-check --quiet
 PROJECTS := $(wildcard mf*/pyproject.toml miniflow/pyproject.toml)
 PACKS := $(patsubst %/pyproject.toml,%,$(PROJECTS))
 EDITABLE := $(foreach pack,$(PACKS),--editable ./$(pack))
-TEST_NEEDS := pytest pytest-xdist hypothesis autograd scikit-learn numba scipy threadpoolctl playwright nbformat cookiecutter ruff mypy
+TEST_NEEDS := pytest pytest-xdist hypothesis autograd scikit-learn numba scipy threadpoolctl playwright safetensors nbformat cookiecutter ruff mypy
 
 # PYTHON=... chooses another one.
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python
@@ -27,7 +27,7 @@ demo: $(VENV)/.packs
 	$(BIN)/miniflow train boston
 
 test: $(VENV)/.tests
-	$(PYTHON_IN_VENV) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	PYTHONHASHSEED=0 $(PYTHON_IN_VENV) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.tests
 	$(PYTHON_IN_VENV) -m ruff check .
