@@ -21,11 +21,6 @@ settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
 
-def pytest_itemcollected(item):
-    """Name tests alike in every process: without the addresses of objects in their parameters."""
-    item._nodeid = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)
-
-
 @pytest.fixture(scope="session")
 def core_registry():
     """A registry of mfcore, mfops_basic and mfops_nn, whatever else is installed."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from lowered_interpreter import interpret
 from naive_kernels import KERNELS
+from naming import without_address
 from operation_samples import SAMPLES
 
 import mfcore as mf
@@ -84,7 +85,7 @@ def network(rng, dtype):
 
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "settings"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=without_address)
 def test_training_steps_agree_with_the_reference(optimizer, dtype, fixed):
     rng = np.random.default_rng(5)
     graph, X, y = network(rng, dtype)

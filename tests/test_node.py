@@ -9,6 +9,7 @@ import types
 import attrs
 import numpy as np
 import pytest
+from naming import without_address
 
 import mfcore as mf
 import mfops_basic as ops
@@ -135,7 +136,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("unusable", REFUSED, ids=repr)
+@pytest.mark.parametrize("unusable", REFUSED, ids=without_address)
 @pytest.mark.parametrize(
     "build", [mf.Parameter, mf.Constant, ops.Exp], ids=["Parameter", "Constant", "Exp"]
 )

@@ -445,7 +445,9 @@ def test_strict_raises_for_conflicts_and_wrong_versions_each_time(alpha, beta):
 
 
 @pytest.mark.parametrize(
-    "returned", [raising(RuntimeError("oh")), raising(SystemExit(2)), 3], ids=str
+    "returned",
+    [raising(RuntimeError("oh")), raising(SystemExit(2)), 3],
+    ids=["an error", "an exit", "a number"],
 )
 def test_commands_that_fail_quarantine_their_pack_only(returned, beta):
     good = EntryPoint("good", plugin(mf_commands=["serve"]))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naming import without_address
 
 import mfcore as mf
 import mfops_basic as ops
@@ -177,7 +178,9 @@ def test_whatever_backward_returns_is_read_alike_observed_or_not(returned):
     assert same_observed(mf.Graph(Loose(x, returned=returned) + x), {x: 2.0})
 
 
-@pytest.mark.parametrize("returned", [(1, 2), (), "no", np.ones(2), [[1, 2]], object()], ids=repr)
+@pytest.mark.parametrize(
+    "returned", [(1, 2), (), "no", np.ones(2), [[1, 2]], object()], ids=without_address
+)
 def test_what_backward_may_not_return_fails_alike_observed_or_not(returned):
     x = mf.Input("x")
     result = mf.Session(Loose(x, returned=returned)).run({x: 2.0})
