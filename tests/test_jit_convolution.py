@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -269,15 +270,21 @@ def test_the_numpy_kernels_allocate_views_only(stride: int, padding: int) -> Non
 
     # Python's own objects for the views of all places of a window are a few thousand bytes.
     for kernel, allowed in zip(kernels, [8000, 8000, 8000, 4000, 4000], strict=True):
-        kernel()
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            kernel()
-            peak = tracemalloc.get_traced_memory()[1] - before
-        finally:
-            tracemalloc.stop()
+        # What a kernel needs it needs each time; what Python's free lists lack, only at first.
+        peak = min(peak_of(kernel) for _ in range(5))
         assert peak < allowed < pooled.nbytes
+
+
+def peak_of(kernel: Callable[[], object]) -> int:
+    """Return the bytes that a call allocates at most at one time."""
+    kernel()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kernel()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
 
 
 def test_code_loaded_from_a_cache_finds_the_parts_that_were_prepared(tmp_path: Any) -> None:
