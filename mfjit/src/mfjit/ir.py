@@ -228,13 +228,6 @@ def _number_of(value: Value) -> int:
     return value._number
 
 
-def base_of(value: Value) -> Value:
-    """Return the value whose memory a chain of views reads."""
-    while value.op in VIEWS:
-        value = value.args[0]
-    return value
-
-
 def broadcast_shape(shapes: Sequence[Shape]) -> Shape:
     """Return the shape that shapes broadcast to.
 

@@ -26,6 +26,14 @@ class Part:
     size: int
     shape: Shape
 
+    def emit(self, b: Builder, flat: Value) -> Value:
+        """Emit the parameter as a part of its flat array."""
+        return b.reshape(b.slice(flat, ((self.start, self.start + self.size, 1),)), self.shape)
+
+    def view(self, flat: Array) -> Array:
+        """Return the parameter as a view of its flat array, or of one like it."""
+        return flat[self.start : self.start + self.size].reshape(self.shape)
+
 
 class FlatParameters:
     """The plan of which parameter is where.
@@ -71,12 +79,7 @@ class FlatParameters:
 
     def values(self, b: Builder, leaves: Sequence[Value]) -> list[Value]:
         """Emit every parameter as a part of its flat array."""
-        return [
-            b.reshape(
-                b.slice(leaves[part.flat], ((part.start, part.start + part.size, 1),)), part.shape
-            )
-            for part in self.parts
-        ]
+        return [part.emit(b, leaves[part.flat]) for part in self.parts]
 
     def gathered(self, values: Sequence[Array]) -> list[Array]:
         """Return new flat arrays that hold the given values."""
@@ -89,7 +92,4 @@ class FlatParameters:
 
     def views(self, flats: Sequence[Array]) -> list[Array]:
         """Return every parameter as a view of its flat array."""
-        return [
-            flats[part.flat][part.start : part.start + part.size].reshape(part.shape)
-            for part in self.parts
-        ]
+        return [part.view(flats[part.flat]) for part in self.parts]

@@ -88,10 +88,7 @@ class CompiledTrainer(Trainer):
         try:
             outputs = bound.step(inputs, self._settings(program), self.rng)
         except Exception as error:
-            if state is not None:
-                self.rng.bit_generator.state = state
-            self.program.fail(inputs, self.values, self.rng, self.cost)
-            raise self._failed(error) from error
+            raise self._found_again(inputs, state, error) from error
         if not program.updated:
             self._apply(program, outputs[1:])
         self.steps += 1
@@ -118,11 +115,8 @@ class CompiledTrainer(Trainer):
             try:
                 loss: float = run(rows, self._settings(program))
             except Exception as error:
-                if state is not None:
-                    self.rng.bit_generator.state = state
                 inputs = [np.take(array, rows, axis=0) for array in arrays]
-                self.program.fail(inputs, self.values, self.rng, self.cost)
-                raise self._failed(error) from error
+                raise self._found_again(inputs, state, error) from error
             self.steps += 1
             return loss
 
@@ -180,6 +174,16 @@ class CompiledTrainer(Trainer):
         self.steps += len(done)
         return done
 
+    def _found_again(self, inputs: list[Array], state: Any, error: Exception) -> ExecutionError:
+        """Run a failed step on the reference engine, which raises what names the node.
+
+        Returns the error to raise where it does not.
+        """
+        if state is not None:
+            self.rng.bit_generator.state = state
+        self.program.fail(inputs, self.values, self.rng, self.cost)
+        return self._failed(error)
+
     def _failed(self, error: Exception) -> ExecutionError:
         return ExecutionError(
             f"a training step on the engine {self.program.engine.name!r} raised "
@@ -201,8 +205,7 @@ class CompiledTrainer(Trainer):
         found: list[Array | None] = [None] * len(self.values)
         for flat, gradient in zip(program.flat.trained, gradients, strict=True):
             for k in program.flat.members(flat):
-                part = program.flat.parts[k]
-                found[k] = gradient[part.start : part.start + part.size].reshape(part.shape)
+                found[k] = program.flat.parts[k].view(gradient)
         news = self._updates.apply([value.copy() for value in self.values], found)
         for value, new in zip(self.values, news, strict=True):
             value[...] = new
@@ -281,8 +284,6 @@ class CompiledTrainer(Trainer):
                 states[parameter][index] = array.copy()
                 continue
             for k in self._flat.members(flat):
-                part = self._flat.parts[k]
-                own = array[part.start : part.start + part.size].reshape(part.shape)
-                states[k][index] = own.copy()
+                states[k][index] = self._flat.parts[k].view(array).copy()
         found = [tuple([state[i] for i in sorted(state)]) for state in states]
         return Updates(self.optimizer, self.values, found, self.steps)

@@ -111,6 +111,8 @@ class TrainingProgram:
         Whether the program updates the parameters itself.
     reason : str
         Why it does not.
+    fallible : bool
+        Whether a step can fail for what its inputs hold.
     """
 
     lowered: Lowered
@@ -120,10 +122,11 @@ class TrainingProgram:
     updated: bool
     reason: str = ""
 
-    @property
-    def fallible(self) -> bool:
-        """Whether a step can fail for what its inputs hold."""
-        return any(value.op in ("one_hot", "take", "take_add") for value in self.lowered.values)
+    fallible: bool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        failing = ("one_hot", "take", "take_add")
+        self.fallible = any(value.op in failing for value in self.lowered.values)
 
 
 def lower_training(
@@ -287,8 +290,7 @@ def _lowered(
             continue
         news = []
         for k in flat.members(i):
-            part = flat.parts[k]
-            own = b.reshape(b.slice(leaf, ((part.start, part.start + part.size, 1),)), part.shape)
+            own = flat.parts[k].emit(b, leaf)
             sent = gradients[k]
             assert sent is not None
             first = initial_state(spec, optimizer, step.graph.parameters[k].value)
