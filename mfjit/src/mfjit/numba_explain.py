@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mfjit.explaining import cost_of, names_of, where_is
 from mfjit.fuse import Group
-from mfjit.ir import LEAVES, REDUCTIONS, VIEWS, Value
+from mfjit.ir import REDUCTIONS, Value
 
 if TYPE_CHECKING:
     from mfjit.numba_code import Code
 
+APART = "in the array that is returned"
+"""Where a result lies that has a buffer of its own."""
+
 
 def explain(code: Code, memory: int) -> str:
     """Return a program's steps: how each is done, buffers, what was fused, FLOPs and bytes."""
-    names = _names(code)
+    names = names_of(code.storage.lowered, code.storage.lowered.updates)
     lines = []
     for index, group in enumerate(code.storage.groups):
         lines.append(f"{index:3}  {_title(group, names)}")
@@ -91,41 +95,10 @@ def _title(group: Group, names: dict[Value, str]) -> str:
     return f"{'; '.join(parts)}  [{shape} {group.values[-1].dtype}]"
 
 
-def _names(code: Code) -> dict[Value, str]:
-    lowered = code.storage.lowered
-    names = {leaf: f"{leaf.op}{leaf.attributes['index']}" for leaf, _ in lowered.updates}
-    for index, value in enumerate(lowered.values):
-        if value.op == "literal":
-            names[value] = repr(value.attributes["value"])
-        elif value.op in LEAVES:
-            names[value] = f"{value.op}{value.attributes.get('index', index)}"
-        elif value.op in VIEWS:
-            names[value] = f"{names[value.args[0]]}.{value.op}"
-        else:
-            names[value] = f"v{index}"
-    return names
-
-
 def _details(code: Code, group: Group, names: dict[Value, str]) -> list[str]:
     lines = [code.notes[group]]
     for value in group.outputs:
-        lines.append(f"{names[value]} {_where(code, value, names)}")
+        lines.append(f"{names[value]} {where_is(code.storage.plan, value, names, APART)}")
     flops, moved = group_flops(group), group_bytes(code, group)
-    cost = f"{flops:,} FLOPs, {moved:,} bytes"
-    origins = dict.fromkeys(value.origin for value in group.values if value.origin)
-    lines.append(f"{cost}; from {', '.join(origins)}" if origins else cost)
+    lines.append(cost_of(group.values, flops, moved))
     return lines
-
-
-def _where(code: Code, value: Value, names: dict[Value, str]) -> str:
-    plan = code.storage.plan
-    place = plan.places[value]
-    room = f"{value.nbytes:,} bytes"
-    if place.leaf is value:
-        return f"in the array that is returned, {room}"
-    where = f"at {place.offset}" if place.leaf is None else f"in {names[place.leaf]}"
-    if value in plan.taken:
-        return f"{where}, {room}, over {names[plan.taken[value]]}"
-    if value in plan.joined:
-        return f"{where}, {room}, as its part of a concatenation"
-    return f"{where}, {room}"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mfjit.explaining import cost_of, names_of, where_is
 from mfjit.fuse import Group
-from mfjit.ir import LEAVES, REDUCTIONS, VIEWS, Value
+from mfjit.ir import REDUCTIONS, Value
 from mfjit.numpy_calls import Call, Method
 from mfjit.operands import Array
 from mfjit.tiling import TiledLoop
@@ -15,10 +16,13 @@ from mfjit.tiling import TiledLoop
 if TYPE_CHECKING:
     from mfjit.numpy_engine import NumpyExecutable
 
+APART = "in an array of its own"
+"""Where a result lies that has a buffer of its own."""
+
 
 def explain(executable: NumpyExecutable) -> str:
     """Return a program's steps: calls, buffers, what was fused and why, FLOPs and bytes."""
-    names = _names(executable)
+    names = names_of(executable.lowered, executable.given.updates)
     lines = []
     for index, (group, step) in enumerate(zip(executable.groups, executable.steps, strict=True)):
         lines.append(f"{index:3}  {title(group, names)}")
@@ -40,7 +44,7 @@ def explain(executable: NumpyExecutable) -> str:
 
 def profile_table(executable: NumpyExecutable, seconds: Array) -> str:
     """Return the seconds of each step as a table, the longest first."""
-    names = _names(executable)
+    names = names_of(executable.lowered, executable.given.updates)
     total = float(seconds.sum()) or 1.0
     lines = ["      us      %  GFLOP/s     GB/s  step"]
     for index in np.argsort(-seconds, kind="stable"):
@@ -97,20 +101,6 @@ def title(group: Group, names: dict[Value, str]) -> str:
     return f"{'; '.join(parts)}  [{shape} {group.values[-1].dtype}]"
 
 
-def _names(executable: NumpyExecutable) -> dict[Value, str]:
-    names = {leaf: f"{leaf.op}{leaf.attributes['index']}" for leaf, _ in executable.given.updates}
-    for index, value in enumerate(executable.lowered.values):
-        if value.op == "literal":
-            names[value] = repr(value.attributes["value"])
-        elif value.op in LEAVES:
-            names[value] = f"{value.op}{value.attributes.get('index', index)}"
-        elif value.op in VIEWS:
-            names[value] = f"{names[value.args[0]]}.{value.op}"
-        else:
-            names[value] = f"v{index}"
-    return names
-
-
 def _details(
     executable: NumpyExecutable,
     group: Group,
@@ -132,26 +122,10 @@ def _details(
         called = ", ".join(_called(call) for call in step)
         lines.append(f"calls {called}" if called else "nothing to do: its parts are in place")
     for value in group.outputs:
-        lines.append(f"{names[value]} {_where(executable, value, names)}")
+        lines.append(f"{names[value]} {where_is(executable.plan, value, names, APART)}")
     flops, moved = group_flops(group), group_bytes(executable, group)
-    cost = f"{flops:,} FLOPs, {moved:,} bytes"
-    origins = dict.fromkeys(value.origin for value in group.values if value.origin)
-    lines.append(f"{cost}; from {', '.join(origins)}" if origins else cost)
+    lines.append(cost_of(group.values, flops, moved))
     return lines
-
-
-def _where(executable: NumpyExecutable, value: Value, names: dict[Value, str]) -> str:
-    plan = executable.plan
-    place = plan.places[value]
-    room = f"{value.nbytes:,} bytes"
-    if place.leaf is value:
-        return f"in an array of its own, {room}"
-    where = f"at {place.offset}" if place.leaf is None else f"in {names[place.leaf]}"
-    if value in plan.taken:
-        return f"{where}, {room}, over {names[plan.taken[value]]}"
-    if value in plan.joined:
-        return f"{where}, {room}, as its part of a concatenation"
-    return f"{where}, {room}"
 
 
 def _called(call: Call) -> str:
