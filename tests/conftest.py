@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import linecache
 import os
@@ -58,6 +59,18 @@ def fresh_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def interrupts_arrive():
+    """Let Ctrl-C reach what a test runs: a callback of the collector would swallow it.
+
+    Python prints and drops what is raised there, and hypothesis has such a callback.
+    """
+    kept = list(gc.callbacks)
+    gc.callbacks.clear()
+    yield
+    gc.callbacks.extend(kept)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def problem():
     return mf.Graph(cost), {X: rng.normal(size=(506, 13)), y: rng.normal(size=(506, 1))}
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 def test_an_interrupt_inside_an_epoch_leaves_a_session_that_goes_on(engine):
     graph, data = problem()
@@ -46,12 +47,13 @@ def test_an_interrupt_inside_an_epoch_leaves_a_session_that_goes_on(engine):
     assert np.isfinite(session.epoch(data, optimizer, rows[:5])).all()
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 def test_fit_returns_the_history_so_far(engine):
     graph, data = problem()
     timer = threading.Timer(1.0, signal.raise_signal, (signal.SIGINT,))
     timer.start()
-    history = fit(graph, data, Adam(0.001), epochs=10**7, batch_size=11, seed=0, engine=engine)
+    history = fit(graph, data, Adam(0.001), epochs=200_000, batch_size=11, seed=0, engine=engine)
     timer.join()
     assert history.stopped.reason == "interrupted"
     assert history.steps == history.session.steps > 0
