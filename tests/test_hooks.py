@@ -20,8 +20,10 @@ from mfcore.registry import Registry, observers
 pytestmark = pytest.mark.usefixtures("core_packs")
 
 REGISTRATION = (
-    *("mf_operations", "mf_optimizers", "mf_engines", "mf_tracers", "mf_drawers", "mf_commands"),
+    *("mf_operations", "mf_optimizers", "mf_schedules", "mf_engines", "mf_tracers", "mf_drawers"),
+    "mf_commands",
 )
+FILES = ("mf_file_compatibility",)
 SPECS = [name for name in vars(hookspecs) if name.startswith("mf_")]
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -52,7 +54,7 @@ def _recording(hook):
 
 
 for _hook in SPECS:
-    if _hook not in REGISTRATION:
+    if _hook not in (*REGISTRATION, *FILES):
         setattr(Recorder, _hook, _recording(_hook))
 
 
@@ -344,6 +346,31 @@ def test_registration_hooks_are_called_once_per_registry_when_a_pack_is_loaded(h
         assert calls == [hook] * count
 
 
+# Files
+
+
+def test_mf_file_compatibility_is_asked_of_one_pack_alone():
+    class Plugin:
+        @mf.hookimpl
+        def mf_file_compatibility(self, names, saved):
+            return f"{saved} {names}"
+
+    class Other:
+        @mf.hookimpl
+        def mf_file_compatibility(self):
+            raise AssertionError
+
+    registry = Registry(autoload=False)
+    registry.register(Plugin(), "mine")
+    registry.register(Other(), "other")
+    registry.register(object(), "silent")
+    given = {"saved": "1.0", "installed": "2.0", "names": ("A",)}
+
+    assert registry.ask("mine", "mf_file_compatibility", **given) == "1.0 ('A',)"
+    assert registry.ask("silent", "mf_file_compatibility", **given) is None
+    assert registry.ask("absent", "mf_file_compatibility", **given) is None
+
+
 # Who listens
 
 
@@ -405,7 +432,7 @@ def test_only_who_listens_to_a_kind_of_event_is_asked(example):
 def test_every_spec_is_known_as_a_registration_or_run_hook():
     run_hooks = [hook for hooks in RUN_HOOKS.values() for hook in hooks]
 
-    assert sorted(SPECS) == sorted([*REGISTRATION, *run_hooks])
+    assert sorted(SPECS) == sorted([*REGISTRATION, *FILES, *run_hooks])
     assert len(run_hooks) == len(set(run_hooks))
 
 
@@ -425,7 +452,7 @@ def test_every_hook_is_typed_and_says_when_it_fires(hook):
     for parameter in signature.parameters.values():
         assert parameter.annotation is not inspect.Parameter.empty
         assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    words = ("Return", "Called") if hook in REGISTRATION else ("Fires",)
+    words = ("Return", "Called") if hook in (*REGISTRATION, *FILES) else ("Fires",)
     assert all(word in spec.__doc__ for word in words)
 
 
@@ -459,6 +486,8 @@ def test_every_hook_is_documented_with_its_exact_signature(hook):
     assert first in block[2].partition("###")[0]
 
 
-@pytest.mark.parametrize("section", ["Registration", "Sorting a graph", "A run", "Training"])
+@pytest.mark.parametrize(
+    "section", ["Registration", "Files", "Sorting a graph", "A run", "Training"]
+)
 def test_the_page_groups_hooks_by_section(section):
     assert f"\n## {section}" in (DOCS / "hooks.md").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import threading
 import types
 from contextlib import suppress
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -176,14 +177,20 @@ def test_every_kind_is_provided_by_a_hook_and_looked_up_by_name():
         def update(parameter, gradient):
             return parameter
 
+    @attrs.frozen
+    class Fade:
+        def __call__(self, step):
+            return 1.0 / (step + 1)
+
     everything = plugin(
-        mf_operations=[A], mf_optimizers=(Walk,), mf_engines=iter([Engine]),
+        mf_operations=[A], mf_optimizers=(Walk,), mf_schedules=[Fade], mf_engines=iter([Engine]),
         mf_tracers={Tracer}, mf_drawers=(Drawer,), mf_commands=["train"],
     )  # fmt: skip
     registry = packs(EntryPoint("rich", everything))
 
     assert registry.operation("rich.Alpha") is registry.operation("Alpha") is A
     assert registry.optimizer("rich.Walk") is registry.optimizer("Walk") is Walk
+    assert registry.schedule("rich.Fade") is registry.schedule("Fade") is Fade
     assert registry.engine("rich.warp") is registry.engine("warp") is Engine
     assert registry.tracer("rich.spy") is registry.tracer("spy") is Tracer
     assert registry.drawer("rich.ink") is registry.drawer("ink") is Drawer
@@ -337,6 +344,11 @@ class Step:
         return parameter
 
 
+@attrs.frozen
+class Resting:
+    rate: float = 0.1
+
+
 class UndecoratedStep(Step):
     pass
 
@@ -363,6 +375,9 @@ BROKEN = {
     "no optimizer": (plugin(mf_optimizers=[A]), "not a class decorated with @optimizer"),
     "an optimizer that was not decorated": (
         plugin(mf_optimizers=[UndecoratedStep]), "not a class decorated with @optimizer"),
+    "a schedule that is a function": (plugin(mf_schedules=[float.hex]), "@attrs.frozen"),
+    "a schedule that cannot be called": (
+        plugin(mf_schedules=[Resting]), "a method `__call__"),
     "no engine": (plugin(mf_engines=[A]), "not a subclass of mfcore.Engine"),
     "an engine without name": (
         plugin(mf_engines=[Nameless]), "not a subclass of mfcore.Engine with a name"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from mfcore.errors import DefinitionError
 from mfcore.versions import version_in_range
 
@@ -31,9 +33,12 @@ def collect(hook_of: pluggy.HookRelay, name: str) -> dict[str, dict[str, Any]]:
     return provides
 
 
+_BY_CLASS_NAME = ("operation", "optimizer", "schedule")
+
+
 def label_of(kind: str, cls: Any) -> str:
     """Return the name under which a class is provided."""
-    name: str = cls.__name__ if kind in ("operation", "optimizer") else cls.name
+    name: str = cls.__name__ if kind in _BY_CLASS_NAME else cls.name
     return name
 
 
@@ -49,6 +54,9 @@ def check_provided(kind: str, cls: Any, name: str) -> None:
     elif kind == "optimizer":
         right = isinstance(cls, type) and "__optimizer__" in vars(cls)
         what = "a class decorated with @optimizer"
+    elif kind == "schedule":
+        right = isinstance(cls, type) and attrs.has(cls) and callable_instances(cls)
+        what = "a class decorated with @attrs.frozen that has a method `__call__(step)`"
     elif kind == "engine":
         right = isinstance(cls, type) and issubclass(cls, Engine) and bool(getattr(cls, "name", ""))
         what = "a subclass of mfcore.Engine with a name"
@@ -65,6 +73,11 @@ def check_provided(kind: str, cls: Any, name: str) -> None:
         what = "a class with a class attribute `name`"
     if not right:
         raise DefinitionError(f"pack {name}: {KINDS[kind]} returned {cls!r}, which is not {what}")
+
+
+def callable_instances(cls: type) -> bool:
+    """Whether the instances of a class can be called; every class itself can."""
+    return any("__call__" in vars(base) for base in cls.__mro__)
 
 
 def api_problem(entry_point: EntryPoint) -> str:

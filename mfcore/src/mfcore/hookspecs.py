@@ -50,6 +50,16 @@ def mf_optimizers() -> Iterable[type]:  # type: ignore[empty-body]
 
 
 @hookspec
+def mf_schedules() -> Iterable[type]:  # type: ignore[empty-body]
+    """Return the classes of the pack whose instances are schedules, as of a learning rate.
+
+    Each is a class of attrs, whose fields are data or schedules again and whose instances are
+    called with the number of steps done (see ``mfcore.Schedule``). Only schedules of such
+    classes have a place in files. Called once per registry, when the pack is loaded.
+    """
+
+
+@hookspec
 def mf_engines() -> Iterable[type]:  # type: ignore[empty-body]
     """Return the engine classes of the pack, each with a class attribute ``name``.
 
@@ -82,6 +92,24 @@ def mf_commands() -> Iterable[Any]:  # type: ignore[empty-body]
     """Return the commands of the pack for the ``miniflow`` command line (click commands).
 
     Called when the command line starts or lists its commands.
+    """
+
+
+# Files
+
+
+@hookspec
+def mf_file_compatibility(saved: str, installed: str, names: Sequence[str]) -> str | None:
+    """Return what to say of a model file that was written with another version of the pack.
+
+    ``None`` stands for nothing: what the file uses is and does now what it was and did then.
+    A text becomes a ``PackVersionWarning``. A file that can no longer be understood is refused
+    by raising ``mfcore.errors.ModelFileError``. ``saved`` and ``installed`` are versions,
+    ``names`` are what the file uses of the pack, sorted: ``("Linear", "Sigmoid")``. A pack
+    without this hook warns where the first two numbers of the versions differ.
+
+    Called while a file is loaded, before anything of it is built, where the versions are not
+    the same. Of the pack that it is about alone.
     """
 
 

@@ -54,6 +54,7 @@ GROUP = "mfcore"
 KINDS: Mapping[str, str] = {
     "operation": "mf_operations",
     "optimizer": "mf_optimizers",
+    "schedule": "mf_schedules",
     "engine": "mf_engines",
     "tracer": "mf_tracers",
     "drawer": "mf_drawers",
@@ -252,6 +253,11 @@ class Registry:
         found: type = self._find("optimizer", name)
         return found
 
+    def schedule(self, name: str) -> type:
+        """Return a class of schedules; see ``operation``."""
+        found: type = self._find("schedule", name)
+        return found
+
     def engine(self, name: str) -> type[Engine]:
         """Return an engine class; see ``operation``."""
         found: type[Engine] = self._find("engine", name)
@@ -310,6 +316,36 @@ class Registry:
                 except (Exception, SystemExit) as error:
                     failed[hook.plugin_name] = error
         return given, failed
+
+    def ask(self, name: str, hook: str, **arguments: Any) -> Any:
+        """Load one pack, and call its implementation of a hook, and nobody else's.
+
+        Parameters
+        ----------
+        name : str
+            The pack.
+        hook : str
+            The hook.
+        **arguments
+            The hook's arguments.
+
+        Returns
+        -------
+        object
+            What it returns; ``None`` where the pack does not implement the hook, or is not
+            loaded.
+        """
+        with self._lock:
+            self._scan()
+            pack = self._packs.get(name)
+            if pack is not None and pack.status == "found" and name not in self._loading:
+                self._load(pack)
+        if pack is None or pack.status != "loaded":
+            return None
+        for implementation in getattr(self.plugins.hook, hook).get_hookimpls():
+            if implementation.plugin_name == name:
+                return implementation.function(*(arguments[a] for a in implementation.argnames))
+        return None
 
     def operation_for(self, function: Callable[..., Any]) -> type[Node] | None:
         """Return the operation declared for a NumPy function, ``None`` where there is none.

@@ -28,6 +28,9 @@ __version__ = "0.1.0"
 OPTIMIZERS = ("SGD", "Adam", "RMSProp", "AdaGrad")
 """Names of all optimizers of the pack."""
 
+SCHEDULES = ("CosineDecay", "ExponentialDecay", "StepDecay", "Warmup")
+"""Names of all schedules of the pack."""
+
 __all__ = [
     "AdaGrad",
     "Adam",

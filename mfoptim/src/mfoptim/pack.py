@@ -13,3 +13,11 @@ def mf_optimizers() -> Iterable[type]:
     import mfoptim
 
     return [getattr(mfoptim, name) for name in mfoptim.OPTIMIZERS]
+
+
+@hookimpl
+def mf_schedules() -> Iterable[type]:
+    """All schedules of the pack."""
+    import mfoptim
+
+    return [getattr(mfoptim, name) for name in mfoptim.SCHEDULES]
