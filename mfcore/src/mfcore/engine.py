@@ -24,9 +24,19 @@ Memory: TypeAlias = list[Any]
 
 
 class Engine(ABC):
-    """What executes a graph. A pack provides one by the hook ``mf_engines``."""
+    """What executes a graph. A pack provides one by the hook ``mf_engines``.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the pack.
+    slow : bool
+        Whether compiling even a small graph takes seconds: the conformance kit compares
+        with it only what it is asked to.
+    """
 
     name: ClassVar[str]
+    slow: ClassVar[bool] = False
 
     @abstractmethod
     def compile(self, graph: Graph) -> Program:

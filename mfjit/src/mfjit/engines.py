@@ -53,6 +53,7 @@ class NumbaEngine(CompilingEngine):
     """
 
     name = "numba"
+    slow = True
     fixed_hyperparameters = False
     strict = True
     most_signatures = 8
