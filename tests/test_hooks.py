@@ -364,11 +364,11 @@ def test_mf_file_compatibility_is_asked_of_one_pack_alone():
     registry.register(Plugin(), "mine")
     registry.register(Other(), "other")
     registry.register(object(), "silent")
-    given = {"saved": "1.0", "installed": "2.0", "names": ("A",)}
+    rule = registry.hook_of("mine", "mf_file_compatibility")
 
-    assert registry.ask("mine", "mf_file_compatibility", **given) == "1.0 ('A',)"
-    assert registry.ask("silent", "mf_file_compatibility", **given) is None
-    assert registry.ask("absent", "mf_file_compatibility", **given) is None
+    assert rule(saved="1.0", installed="2.0", names=("A",)) == "1.0 ('A',)"
+    assert registry.hook_of("silent", "mf_file_compatibility") is None
+    assert registry.hook_of("absent", "mf_file_compatibility") is None
 
 
 # Who listens

@@ -55,7 +55,7 @@ def check_provided(kind: str, cls: Any, name: str) -> None:
         right = isinstance(cls, type) and "__optimizer__" in vars(cls)
         what = "a class decorated with @optimizer"
     elif kind == "schedule":
-        right = isinstance(cls, type) and attrs.has(cls) and callable_instances(cls)
+        right = isinstance(cls, type) and attrs.has(cls) and _can_be_called(cls)
         what = "a class decorated with @attrs.frozen that has a method `__call__(step)`"
     elif kind == "engine":
         right = isinstance(cls, type) and issubclass(cls, Engine) and bool(getattr(cls, "name", ""))
@@ -75,7 +75,7 @@ def check_provided(kind: str, cls: Any, name: str) -> None:
         raise DefinitionError(f"pack {name}: {KINDS[kind]} returned {cls!r}, which is not {what}")
 
 
-def callable_instances(cls: type) -> bool:
+def _can_be_called(cls: type) -> bool:
     """Whether the instances of a class can be called; every class itself can."""
     return any("__call__" in vars(base) for base in cls.__mro__)
 

@@ -317,8 +317,8 @@ class Registry:
                     failed[hook.plugin_name] = error
         return given, failed
 
-    def ask(self, name: str, hook: str, **arguments: Any) -> Any:
-        """Load one pack, and call its implementation of a hook, and nobody else's.
+    def hook_of(self, name: str, hook: str) -> Callable[..., Any] | None:
+        """Load one pack, and return its implementation of a hook.
 
         Parameters
         ----------
@@ -326,25 +326,22 @@ class Registry:
             The pack.
         hook : str
             The hook.
-        **arguments
-            The hook's arguments.
 
         Returns
         -------
-        object
-            What it returns; ``None`` where the pack does not implement the hook, or is not
-            loaded.
+        callable or None
+            Takes the hook's arguments by name; ``None`` where the pack does not implement the
+            hook, or is not loaded.
         """
         with self._lock:
             self._scan()
             pack = self._packs.get(name)
             if pack is not None and pack.status == "found" and name not in self._loading:
                 self._load(pack)
-        if pack is None or pack.status != "loaded":
-            return None
-        for implementation in getattr(self.plugins.hook, hook).get_hookimpls():
-            if implementation.plugin_name == name:
-                return implementation.function(*(arguments[a] for a in implementation.argnames))
+        for found in getattr(self.plugins.hook, hook).get_hookimpls():
+            if found.plugin_name == name:
+                function, asks = found.function, found.argnames
+                return lambda **given: function(*(given[argument] for argument in asks))
         return None
 
     def operation_for(self, function: Callable[..., Any]) -> type[Node] | None:
