@@ -26,7 +26,7 @@ from mfcore.graph_json import decoded_graph, encoded_graph, outputs_by_name
 from mfcore.json_values import Decoder, Encoder
 from mfcore.needed_packs import PACKS, check_packs, needed_packs, origin
 from mfcore.node import Array, Node, Parameter
-from mfcore.optimizer import OptimizerState, Updates, optimizer_spec
+from mfcore.optimizer import OptimizerState, optimizer_spec
 from mfcore.safetensors import Header, brief, encoded, is_size, parsed, read_header, read_tensor
 from mfcore.session import Session
 
@@ -120,9 +120,9 @@ class Model:
                 else ("no state was loaded: `mf.load(path, optimizer_state=True)`")
             )
             raise ModelFileError(f"{name} cannot go on: {there}")
-        states = [tuple([_copy(part) for part in state]) for state in self._states]
-        session._updates = Updates(chosen, session._values, states, self.steps)
-        session.steps = self.steps
+        session.restore(
+            session.parameters, chosen, self._states, updates=self.steps, steps=self.steps
+        )
         return session
 
 
@@ -371,10 +371,6 @@ def _check_state(graph: Graph, name: str, node: Parameter, state: Any, first: An
 
 def _kinds(state: Sequence[Any]) -> list[Any]:
     return [(getattr(x, "shape", ()), str(getattr(x, "dtype", type_name(x)))) for x in state]
-
-
-def _copy(part: Any) -> Any:
-    return part.copy() if hasattr(part, "copy") else part
 
 
 @contextmanager
