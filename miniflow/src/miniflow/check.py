@@ -11,12 +11,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from mfcore.registry import Registry
-from mfcore.testing import PackCheck, Report
+from mfcore.registry import Registry, using
+from mfcore.testing import PackCheck, Report, pack_checks
 from miniflow.reporting import console
-
-KINDS = ("operation", "optimizer")
-"""What of a pack is checked."""
 
 COLUMNS = {
     "passed": "passed",
@@ -60,25 +57,11 @@ def checks_of(registry: Registry, wanted: Sequence[str]) -> list[PackCheck]:
     click.UsageError
         If one of them is unknown or provides nothing that can be checked.
     """
-    found = [
-        PackCheck(name, cls, kind) for kind in KINDS for name, cls in registry.all(kind).items()
-    ]
-    if not wanted:
-        return found
-    chosen: list[PackCheck] = []
-    for name in wanted:
-        pack = name.replace("-", "_")
-        fits = [c for c in found if c.name == name or c.name.rpartition(".")[0] in (name, pack)]
-        if not fits:
-            packs = sorted({check.name.rpartition(".")[0] for check in found})
-            problems = registry.problems()
-            raise click.UsageError(
-                f"{name!r} provides no operation and no optimizer, so there is nothing to check; "
-                f"packs that do: {', '.join(packs) or 'none'}"
-                + (f"\n\n{problems}" if problems else "")
-            )
-        chosen += [check for check in fits if check not in chosen]
-    return chosen
+    with using(registry):
+        try:
+            return pack_checks(*wanted)
+        except LookupError as error:
+            raise click.UsageError(str(error)) from None
 
 
 def run(registry: Registry, wanted: Sequence[str], engines: Iterable[str]) -> Checked:

@@ -1,15 +1,14 @@
-"""All checks of an operation, an optimizer or a whole pack, and the report of what they found."""
+"""All checks of an operation or an optimizer, and the report of what they found."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import attrs
 
-from mfcore import registry
 from mfcore.node import Node
 from mfcore.operation import spec_of
 from mfcore.optimizer import optimizer_spec
@@ -60,6 +59,96 @@ ENGINES = ("mfjit.numpy",)
 """The engines compared with the reference unless others are named: those that compile at once."""
 
 
+@attrs.define(eq=False)
+class Examination:
+    """The checks of one operation or optimizer; each runs when its outcome is asked for.
+
+    Attributes
+    ----------
+    name : str
+        Qualified name of the operation or optimizer.
+    """
+
+    name: str
+    _run: Mapping[str, Callable[[Any], int]]
+    _expected: Mapping[str, str]
+    _find: Callable[[], tuple[Any, int]]
+
+    @classmethod
+    def of_operation(
+        cls,
+        operation: type[Node],
+        *,
+        name: str | None = None,
+        expected: Mapping[str, str] | None = None,
+        engines: Iterable[str] = ENGINES,
+    ) -> Examination:
+        """Return the checks of an operation; see ``check_operation``."""
+        spec_of(operation)
+        checks: dict[str, Any] = dict(OPERATION_CHECKS)
+        checks |= {f"engine {e}": partial(graphs.engine_agrees, name=e) for e in engines}
+
+        def find() -> tuple[functions.Subject, int]:
+            samples = tuple(samples_of(operation))
+            return functions.Subject(operation, samples), len(samples)
+
+        name = name or operation.qualified_name()
+        return cls(name, checks, _announced(operation, expected), find)
+
+    @classmethod
+    def of_optimizer(
+        cls,
+        optimizer: type,
+        *,
+        name: str | None = None,
+        expected: Mapping[str, str] | None = None,
+    ) -> Examination:
+        """Return the checks of an optimizer; see ``check_optimizer``."""
+        optimizer_spec(optimizer)
+        name = name or f"{optimizer.__module__.partition('.')[0]}.{optimizer.__name__}"
+        expected = _announced(optimizer, expected)
+        return cls(name, OPTIMIZER_CHECKS, expected, lambda: (optimizers.rule_of(optimizer), 1))
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The names of the checks, in order."""
+        announced = ("expected failures",) if self._unknown else ()
+        return ("samples", *announced, *self._run)
+
+    def outcome(self, check: str) -> Outcome:
+        """Run one check, named as in ``checks``, and return what it found."""
+        if check == "samples":
+            return self._samples[1]
+        if check == "expected failures":
+            message = f"a failure of {self._unknown[0]!r} is expected, but there is no such check"
+            return Outcome(self.name, check, "failed", message=message)
+        subject, samples = self._samples
+        if samples.status == "failed":
+            message = "there are no samples to try it on"
+            return Outcome(self.name, check, "not applicable", message=message)
+        return _outcome(self.name, check, self._run[check], subject, self._expected.get(check))
+
+    def report(self) -> Report:
+        """Run all checks; without samples nothing else is reported."""
+        found = self.outcome("samples")
+        checks = self.checks[1:] if found.status == "passed" else ()
+        return Report((found, *(self.outcome(check) for check in checks)))
+
+    @property
+    def _unknown(self) -> list[str]:
+        return [check for check in self._expected if check not in self._run]
+
+    @cached_property
+    def _samples(self) -> tuple[Any, Outcome]:
+        """What the checks are given, and the outcome of finding it."""
+        try:
+            with _quiet():
+                subject, cases = self._find()
+        except Exception as error:
+            return None, Outcome(self.name, "samples", "failed", message=_told(error))
+        return subject, Outcome(self.name, "samples", "passed", cases)
+
+
 def examine_operation(
     operation: type[Node],
     *,
@@ -68,19 +157,8 @@ def examine_operation(
     engines: Iterable[str] = ENGINES,
 ) -> Report:
     """Return what all checks of an operation found; see ``check_operation``."""
-    spec_of(operation)
-    name = name or operation.qualified_name()
-    try:
-        with _quiet():
-            samples = tuple(samples_of(operation))
-    except Exception as error:
-        return Report((Outcome(name, "samples", "failed", message=_told(error)),))
-    found = Outcome(name, "samples", "passed", len(samples))
-    checks: dict[str, Any] = dict(OPERATION_CHECKS)
-    checks |= {f"engine {e}": partial(graphs.engine_agrees, name=e) for e in engines}
-    subject = functions.Subject(operation, samples)
-    announced = _announced(operation, expected)
-    return Report((found, *_outcomes(name, checks, subject, announced)))
+    examined = Examination.of_operation(operation, name=name, expected=expected, engines=engines)
+    return examined.report()
 
 
 def examine_optimizer(
@@ -90,14 +168,7 @@ def examine_optimizer(
     expected: Mapping[str, str] | None = None,
 ) -> Report:
     """Return what all checks of an optimizer found; see ``check_optimizer``."""
-    optimizer_spec(optimizer)
-    name = name or f"{optimizer.__module__.partition('.')[0]}.{optimizer.__name__}"
-    try:
-        rule = optimizers.rule_of(optimizer)
-    except Exception as error:
-        return Report((Outcome(name, "samples", "failed", message=_told(error)),))
-    checks = dict(OPTIMIZER_CHECKS)
-    return Report(tuple(_outcomes(name, checks, rule, _announced(optimizer, expected))))
+    return Examination.of_optimizer(optimizer, name=name, expected=expected).report()
 
 
 def check_operation(
@@ -128,7 +199,7 @@ def check_operation(
     CheckError
         If a check fails; the message is the report.
     """
-    return _raised(examine_operation(operation, expected=expected, engines=engines))
+    return raised(examine_operation(operation, expected=expected, engines=engines))
 
 
 def check_optimizer(optimizer: type, *, expected: Mapping[str, str] | None = None) -> Report:
@@ -147,68 +218,7 @@ def check_optimizer(optimizer: type, *, expected: Mapping[str, str] | None = Non
     CheckError
         If a check fails; the message is the report.
     """
-    return _raised(examine_optimizer(optimizer, expected=expected))
-
-
-@attrs.frozen
-class PackCheck:
-    """The checks of one operation or optimizer of a pack: called, they run."""
-
-    name: str
-    provided: Any = attrs.field(repr=False)
-    kind: str = "operation"
-
-    def examine(self, engines: Iterable[str] = ENGINES) -> Report:
-        """Return what the checks found."""
-        if self.kind == "operation":
-            return examine_operation(self.provided, name=self.name, engines=engines)
-        return examine_optimizer(self.provided, name=self.name)
-
-    def __call__(self) -> Report:
-        """Run the checks; raise ``CheckError`` if one fails."""
-        return _raised(self.examine())
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def operation_checks(pack: str) -> list[PackCheck]:
-    """Return the checks of all operations of an installed pack, for ``pytest.mark.parametrize``.
-
-    Parameters
-    ----------
-    pack : str
-        The pack's name, as ``miniflow packs`` shows it.
-
-    Raises
-    ------
-    LookupError
-        If there is no such pack, or it provides no operation: nothing would be checked.
-    """
-    return _checks_of(pack, "operation")
-
-
-def optimizer_checks(pack: str) -> list[PackCheck]:
-    """Return the checks of all optimizers of an installed pack; see ``operation_checks``."""
-    return _checks_of(pack, "optimizer")
-
-
-def _checks_of(pack: str, kind: str) -> list[PackCheck]:
-    known = registry.current()
-    provided = known.all(kind)
-    found = [
-        PackCheck(name, cls, kind)
-        for name, cls in provided.items()
-        if name.rpartition(".")[0] == pack
-    ]
-    if not found:
-        packs = sorted({name.rpartition(".")[0] for name in provided})
-        told = f"\n{known.problems()}" if known.problems() else ""
-        raise LookupError(
-            f"no loaded pack {pack!r} provides any {kind}; those that do are "
-            f"{', '.join(packs) or 'none'}{told}"
-        )
-    return found
+    return raised(examine_optimizer(optimizer, expected=expected))
 
 
 def _announced(cls: type, expected: Mapping[str, str] | None) -> dict[str, str]:
@@ -216,23 +226,13 @@ def _announced(cls: type, expected: Mapping[str, str] | None) -> dict[str, str]:
     return {**(own if isinstance(own, Mapping) else {}), **(expected or {})}
 
 
-def _outcomes(
-    name: str, checks: Mapping[str, Callable[[Any], int]], subject: Any, expected: dict[str, str]
-) -> list[Outcome]:
-    if unknown := [check for check in expected if check not in checks]:
-        message = f"a failure of {unknown[0]!r} is expected, but there is no such check"
-        return [Outcome(name, "expected failures", "failed", message=message)]
-    return [_outcome(name, check, run, subject, expected) for check, run in checks.items()]
-
-
 def _outcome(
     name: str,
     check: str,
     run: Callable[[Any], int],
     subject: Any,
-    expected: dict[str, str],
+    reason: str | None,
 ) -> Outcome:
-    reason = expected.get(check)
     try:
         with _quiet():
             cases = run(subject)
@@ -264,7 +264,8 @@ class _quiet(warnings.catch_warnings):  # noqa: N801 - it is called as a functio
         return log
 
 
-def _raised(report: Report) -> Report:
+def raised(report: Report) -> Report:
+    """Return a report, or raise ``CheckError`` with it if a check failed."""
     if not report.ok:
         raise CheckError(str(report))
     return report
