@@ -1,25 +1,20 @@
-"""What a pack must keep to: what its hooks return, and the core that it was made for."""
+"""What a pack must keep to: what its hooks return."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from mfcore.discovery import KINDS
 from mfcore.errors import DefinitionError
-from mfcore.versions import version_in_range
 
 if TYPE_CHECKING:
     import pluggy
 
-    from mfcore.installed import EntryPoint
-
 
 def collect(hook_of: pluggy.HookRelay, name: str) -> dict[str, dict[str, Any]]:
     """Ask one plugin, alone, for all that it provides; raise if anything of it is wrong."""
-    from mfcore.registry import KINDS
-
     provides: dict[str, dict[str, Any]] = {}
     for kind, hook in KINDS.items():
         classes: dict[str, Any] = {}
@@ -46,7 +41,6 @@ def check_provided(kind: str, cls: Any, name: str) -> None:
     """Raise ``DefinitionError`` unless a class of the pack ``name`` is what its kind asks for."""
     from mfcore.engine import Engine
     from mfcore.node import Node
-    from mfcore.registry import KINDS
 
     if kind == "operation":
         right = isinstance(cls, type) and issubclass(cls, Node) and cls.__operation__ is not None
@@ -78,22 +72,3 @@ def check_provided(kind: str, cls: Any, name: str) -> None:
 def _can_be_called(cls: type) -> bool:
     """Whether the instances of a class can be called; every class itself can."""
     return any("__call__" in vars(base) for base in cls.__mro__)
-
-
-def api_problem(entry_point: EntryPoint) -> str:
-    """Say why a pack was not made for this mfcore; ``""`` where it was.
-
-    A pack states its range as every distribution does: by requiring ``mfcore>=1,<2``.
-    """
-    from mfcore import __version__
-
-    for requirement in (entry_point.dist.requires if entry_point.dist else None) or []:
-        requirement, _, marker = requirement.partition(";")
-        if re.search(r"\bextra\b", marker):
-            continue  # asked for by an optional part of the distribution only
-        match = re.match(
-            r"\s*mfcore(?![\w.-])\s*(?:\[[^]]*\])?\s*\(?([^)]*)", requirement, re.IGNORECASE
-        )
-        if match and not version_in_range(__version__, match[1]):
-            return f"it was made for mfcore {match[1].strip()}, and this is mfcore {__version__}"
-    return ""

@@ -90,7 +90,7 @@ class InstalledDistribution:
 class InstalledEntryPoint:
     """One entry point: a name, and the module or object that it stands for."""
 
-    def __init__(self, name: str, value: str, dist: InstalledDistribution) -> None:
+    def __init__(self, name: str, value: str, dist: Any) -> None:
         self.name = name
         self.value = value
         self.dist = dist

@@ -8,7 +8,6 @@ compares it with the pack.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from mfcore.discovery import KINDS
 from mfcore.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from mfcore.registry import Pack
+    from mfcore.discovery import Pack
 
 FILE = "miniflow.json"
 """The name of the file."""
@@ -71,6 +71,17 @@ class Manifest:
                     yield function, name
 
 
+OF_THE_CORE = Manifest(
+    {
+        **{kind: {} for kind in KINDS},
+        "engine": {"reference": "mfcore.reference:ReferenceEngine"},
+    },
+    {},
+    listens=False,
+)
+"""What the core itself provides, which is always there."""
+
+
 def read(pack: Pack) -> Manifest | None:
     """Return a pack's manifest; ``None`` where it has none that can be used."""
     try:
@@ -88,8 +99,6 @@ def describe(pack: Pack) -> Manifest:
         If a class cannot be imported by its module and qualified name, or a function that is
         declared for an operation cannot.
     """
-    from mfcore.registry import KINDS
-
     provides: dict[str, dict[str, str]] = {}
     for kind in KINDS:
         provides[kind] = {}
@@ -106,21 +115,24 @@ def describe(pack: Pack) -> Manifest:
     return Manifest(provides, functions, pack.listens)
 
 
-def write(pack: Pack) -> str:
-    """Return the text of the file for a loaded pack; see ``describe``."""
-    described = describe(pack)
+def write(*packs: Pack) -> str:
+    """Return the text of the file for the loaded packs of one distribution; see ``describe``."""
+    import json
+
     content = {
         "format": FORMAT,
-        "version": pack.version,
-        "packs": {
-            pack.name: {
-                **described.provides,
-                "functions": described.functions,
-                "listens": described.listens,
-            }
-        },
+        "version": packs[0].version,
+        "packs": {pack.name: _as_json(describe(pack)) for pack in packs},
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def _as_json(described: Manifest) -> dict[str, Any]:
+    return {
+        **described.provides,
+        "functions": described.functions,
+        "listens": described.listens,
+    }
 
 
 def verify(pack: Pack) -> list[str]:
@@ -169,11 +181,11 @@ def _difference(what: str, said: str | None, true: str | None) -> str:
 
 def _read(pack: Pack) -> Manifest | None:
     """Return a pack's manifest, ``None`` without one; raise ``ValueError`` for a useless one."""
-    from mfcore.registry import KINDS
-
     text = next(filter(None, map(pack.read_metadata, PLACES)), None)
     if text is None:
         return None
+    import json
+
     content = _mapping(json.loads(text), "the file")
     if content.get("format") != FORMAT:
         raise ValueError(f"it is of format {content.get('format')!r}, not {FORMAT}")

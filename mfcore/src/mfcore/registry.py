@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
-import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from mfcore import installed, settings
-from mfcore.contract import api_problem, check_provided, collect, label_of
+from mfcore import discovery, installed, problems, settings
+from mfcore.claims import Claims
+from mfcore.contract import check_provided, collect, label_of
+from mfcore.discovery import GROUP, KINDS, Pack
 from mfcore.errors import (
     AmbiguousNameError,
     PackError,
@@ -29,13 +27,8 @@ from mfcore.errors import (
     UnknownNameError,
     type_name,
 )
-from mfcore.plugins import (
-    NOBODY,
-    Observer,
-    Observers,
-    active_observers,
-    new_plugin_manager,
-)
+from mfcore.in_use import current, nobody_listens, observers, unheard_steps, using
+from mfcore.plugins import Observer, new_plugin_manager
 from mfcore.settings import Choice, normal
 
 if TYPE_CHECKING:
@@ -46,78 +39,18 @@ if TYPE_CHECKING:
     from mfcore.installed import EntryPoint
     from mfcore.manifest import Manifest
     from mfcore.node import Node
-    from mfcore.session import Session
 
-GROUP = "mfcore"
-"""The entry-point group of packs."""
-
-KINDS: Mapping[str, str] = {
-    "operation": "mf_operations",
-    "optimizer": "mf_optimizers",
-    "schedule": "mf_schedules",
-    "engine": "mf_engines",
-    "tracer": "mf_tracers",
-    "drawer": "mf_drawers",
-}
-"""What packs provide by name, and the hook that returns it."""
-
-
-@attrs.define(eq=False)
-class Pack:
-    """One pack: where it comes from, and what became of it.
-
-    Attributes
-    ----------
-    name : str
-        The name of its entry point; the first part of qualified names.
-    distribution, version, entry_point : str
-        Where it comes from; empty for a plugin registered in code.
-    status : str
-        ``"found"`` (not imported yet), ``"loaded"``, ``"disabled"``, ``"incompatible"``
-        (made for another version of mfcore), ``"conflict"`` (its name is taken twice) or
-        ``"quarantined"`` (it failed to load).
-    reason : str
-        Why it is not loaded.
-    traceback : str
-        The traceback of its failure, if it failed.
-    lacks : str
-        The module whose absence made it fail, if one did.
-    claimants : tuple of str
-        The distributions that provide a pack of this name, where several do.
-    listens : bool
-        Whether it implements run hooks, once it is loaded.
-    provides : dict
-        By kind (a key of ``KINDS``): classes by name. Before the pack is loaded: those that
-        were looked up through its manifest.
-    """
-
-    name: str
-    distribution: str = ""
-    version: str = ""
-    entry_point: str = ""
-    status: str = "found"
-    reason: str = ""
-    traceback: str = attrs.field(default="", repr=False)
-    lacks: str = attrs.field(default="", repr=False)
-    claimants: tuple[str, ...] = attrs.field(default=(), repr=False)
-    provides: dict[str, dict[str, Any]] = attrs.field(factory=dict, repr=False)
-    listens: bool = attrs.field(default=False, repr=False)
-    _load: Callable[[], object] | None = attrs.field(default=None, repr=False)
-    _read: Callable[[str], str | None] | None = attrs.field(default=None, repr=False)
-
-    @property
-    def origin(self) -> str:
-        """Distribution and version, for messages."""
-        return f"{self.distribution} {self.version}" if self.distribution else "registered in code"
-
-    @property
-    def enabled(self) -> bool:
-        """Whether look-ups consider it."""
-        return self.status in ("found", "loaded")
-
-    def read_metadata(self, filename: str) -> str | None:
-        """Return the text of a file of its distribution's metadata, ``None`` without one."""
-        return self._read(filename) if self._read is not None else None
+__all__ = [
+    "GROUP",
+    "KINDS",
+    "Pack",
+    "Registry",
+    "current",
+    "nobody_listens",
+    "observers",
+    "unheard_steps",
+    "using",
+]
 
 
 class Registry:
@@ -164,7 +97,6 @@ class Registry:
         if strict is None:
             strict = os.environ.get("MINIFLOW_STRICT", "0") == "1"
         self.strict = strict
-        self.plugins: pluggy.PluginManager = new_plugin_manager()
         self.autoload = autoload
         self.chosen = settings.from_code(packs) or settings.from_environment(
             "MINIFLOW_PACKS", empty_is_all=True
@@ -180,13 +112,18 @@ class Registry:
         self._all_loaded = False
         self._undescribed_loaded = False
         self._manifests: dict[str, Manifest | None] = {}
-        self._functions: dict[Any, Any] | None = None
+        self._claims: Claims | None = None
         self.listening: dict[str, Observer] = {}
         self._lock = threading.RLock()
-        self._register_core()
+        self._add_core()
 
     def __repr__(self) -> str:
         return f"<Registry of {', '.join(self._packs)}>"
+
+    @cached_property
+    def plugins(self) -> pluggy.PluginManager:
+        """The plugins of all loaded packs; made with the first, as look-ups may need none."""
+        return new_plugin_manager()
 
     # Packs
 
@@ -215,10 +152,10 @@ class Registry:
                 )
             pack = Pack(name, load=lambda: plugin)
             # What a project's file says is about installed packs, and it is not read yet.
-            if reason := self._why_disabled(name):
+            if reason := discovery.why_disabled((name,), self._disabled):
                 pack.status, pack.reason = "disabled", reason
             self._packs[name] = pack
-            self._functions = None
+            self._claims = None
             if pack.enabled and not self._load(pack):
                 del self._packs[name]
                 raise PackError(f"the plugin {name!r} cannot be registered: {pack.reason}")
@@ -279,7 +216,7 @@ class Registry:
         for pack in self.packs():
             if (described := self._manifest(pack)) is not None:
                 for name in described.provides[kind]:
-                    self._provided(pack, kind, name)
+                    self._provided(pack, name, kind)
         return {
             f"{pack.name}.{name}": provided
             for pack in self.packs()
@@ -352,20 +289,13 @@ class Registry:
         AmbiguousNameError
             If operations of several packs declare the function.
         """
-        found = self._functions.get(function) if self._functions is not None else None
-        if found is None or isinstance(found, list):
-            found = self._settled(function)
-            if found is None and not self._all_loaded:
-                # A manifest may be out of date.
-                self._load_all()
-                found = self._settled(function)
-        if isinstance(found, _Several):
-            raise AmbiguousNameError(
-                f"{getattr(function, '__name__', function)} on nodes is declared by several "
-                f"operations: {', '.join(found.providers)}. Disable all but one of their packs"
-            )
-        operation: type[Node] | None = found
-        return operation
+        claims = self._claims or self._collect_claims()
+        found = claims.operation_for(function)
+        if found is None and not self._all_loaded:
+            # A manifest may be out of date.
+            self._load_all()
+            found = self._collect_claims().operation_for(function)
+        return found
 
     def provider(self, operation: type[Node]) -> Pack | None:
         """Return the pack that provides an operation class, if a loaded one does."""
@@ -376,21 +306,21 @@ class Registry:
 
     def problems(self) -> str:
         """Return what is wrong with packs that are not loaded, with tracebacks; else ``""``."""
-        lines = []
-        for pack in self.packs():
-            if pack.status in ("quarantined", "conflict", "incompatible"):
-                lines.append(f"pack {pack.name} ({pack.origin}) is {pack.status}: {pack.reason}")
-                if pack.traceback:
-                    lines.append(pack.traceback.rstrip())
-        return "\n".join(lines)
+        return problems.of_packs(self.packs())
 
     # How packs are found and loaded
 
-    def _register_core(self) -> None:
-        from mfcore import __version__, pack
+    def _add_core(self) -> None:
+        from mfcore import __version__, manifest
 
-        core = self.register(pack, "mfcore")
-        core.distribution, core.version, core.entry_point = "mfcore", __version__, "mfcore.pack"
+        # It is imported when it is needed, as installed packs are.
+        load = partial(import_module, "mfcore.pack")
+        self._packs["mfcore"] = Pack("mfcore", "mfcore", __version__, "mfcore.pack", load=load)
+        self._manifests["mfcore"] = manifest.OF_THE_CORE
+
+    @property
+    def _disabled(self) -> tuple[Choice | None, ...]:
+        return Choice(self._disabled_later, "code"), self.disabled
 
     def _scan(self) -> None:
         with self._lock:
@@ -400,12 +330,9 @@ class Registry:
                 project = settings.from_project()
                 self.chosen = self.chosen or project.get("packs")
                 self.disabled = self.disabled or project.get("disabled")
-            by_name: dict[str, list[EntryPoint]] = {}
-            for entry_point in self._entry_points():
-                by_name.setdefault(entry_point.name, []).append(entry_point)
             found: dict[str, Pack] = {}
-            for name in sorted(by_name):
-                pack = self._found(name, by_name[name])
+            for pack in discovery.find(self._entry_points(), self.chosen, self._disabled):
+                name = pack.name
                 if name in self._packs:
                     # What was registered in code stays; the installed namesake is not hidden.
                     pack.status = "conflict"
@@ -419,38 +346,6 @@ class Registry:
                 found[name] = pack
             self._packs.update(found)
             self._scanned = True
-
-    def _found(self, name: str, entry_points: list[EntryPoint]) -> Pack:
-        origins = sorted(
-            (getattr(e.dist, "name", "") or "", getattr(e.dist, "version", "") or "", e.value)
-            for e in entry_points
-        )
-        first = entry_points[0]
-        read = getattr(first.dist, "read_text", None)
-        pack = Pack(name, *origins[0], load=first.load, read=read)
-        names = (name, *(origin[0] for origin in origins))
-        if reason := self._why_disabled(*names):
-            pack.status, pack.reason = "disabled", reason
-        elif self.chosen is not None and not self.chosen.has(*names):
-            pack.status = "disabled"
-            pack.reason = f"not among the packs of {self.chosen.source}"
-        elif len(entry_points) > 1:
-            pack.claimants = tuple(dict.fromkeys(origin[0] for origin in origins))
-            listed = ", ".join(f"{d} {v} ({value})" for d, v, value in origins)
-            pack.status = "conflict"
-            pack.reason = f"several distributions provide a pack named {name!r}: {listed}"
-        elif problem := api_problem(first):
-            pack.status, pack.reason = "incompatible", problem
-        return pack
-
-    def _why_disabled(self, *names: str) -> str:
-        """Say who disabled a pack that has any of these names; ``""`` where nobody did."""
-        if Choice(self._disabled_later, "code").has(*names):
-            return "disabled in code"
-        if self.disabled is not None and self.disabled.has(*names):
-            source = self.disabled.source
-            return "disabled in code" if source == "code" else f"disabled by {source}"
-        return ""
 
     def _load_all(self) -> None:
         with self._lock:
@@ -485,7 +380,7 @@ class Registry:
             self._manifests[pack.name] = manifest.read(pack)
         return self._manifests[pack.name]
 
-    def _provided(self, pack: Pack, kind: str, name: str) -> Any:
+    def _provided(self, pack: Pack, name: str, kind: str) -> Any:
         """Return what a pack provides under a name, ``None`` for nothing.
 
         By its manifest only the module is imported that the name is in. Where that does not
@@ -517,17 +412,16 @@ class Registry:
         for pack in self.packs():
             described = self._manifest(pack)
             names = pack.provides.get(kind, {}) if described is None else described.provides[kind]
-            if pack.enabled and name in names and self._provided(pack, kind, name) is not None:
+            if pack.enabled and name in names and self._provided(pack, name, kind) is not None:
                 found.append(pack)
         return found
 
     def _load(self, pack: Pack) -> bool:
         """Import a pack and collect what it provides: all of it, or nothing."""
-        assert pack._load is not None
         # A module that uses NumPy on nodes while it is imported looks things up meanwhile.
         self._loading.add(pack.name)
         try:
-            plugin = pack._load()
+            plugin = pack.import_plugin()
             observer = Observer(plugin, f"of the pack {pack.name}")
             provides = collect(observer.hook, pack.name)
             self.plugins.register(plugin, pack.name)
@@ -537,7 +431,7 @@ class Registry:
             return False
         finally:
             self._loading.discard(pack.name)
-            self._functions = None
+            self._claims = None
         if observer.listens:
             self.listening[pack.name] = observer
             pack.listens = True
@@ -547,6 +441,8 @@ class Registry:
 
     def _quarantine(self, pack: Pack, error: BaseException) -> None:
         """Leave a pack out, whole, and keep its traceback."""
+        import traceback
+
         pack.status = "quarantined"
         pack.reason = f"{type_name(error)}: {error}"
         pack.traceback = "".join(traceback.format_exception(error))
@@ -566,7 +462,7 @@ class Registry:
         self.listening.pop(pack.name, None)
         if self.plugins.has_plugin(pack.name):
             self.plugins.unregister(name=pack.name)
-        self._functions = None
+        self._claims = None
 
     def _find(self, kind: str, name: str) -> Any:
         qualifier, _, short = name.rpartition(".")
@@ -574,7 +470,7 @@ class Registry:
             if qualifier not in self._packs:
                 self._scan()
             pack = self._packs.get(qualifier)
-            provided = None if pack is None else self._provided(pack, kind, short)
+            provided = None if pack is None else self._provided(pack, short, kind)
             if provided is None:
                 raise self._unknown(kind, name, pack)
             return provided
@@ -593,138 +489,19 @@ class Registry:
         return found[0].provides[kind][name]
 
     def _unknown(self, kind: str, name: str, pack: Pack | None) -> UnknownNameError:
-        import difflib
-
         self._load_all()
-        names = list(self.all(kind))
-        names += [qualified.rpartition(".")[2] for qualified in names]
-        close = difflib.get_close_matches(name, names, n=3)
-        article = "an" if kind[0] in "aeiou" else "a"
-        text = [f"no enabled pack provides {article} {kind} {name!r}"]
-        if close:
-            text[0] += f"; did you mean {' or '.join(close)}?"
-        if pack is not None and pack.status != "loaded":
-            text.append(f"pack {pack.name} ({pack.origin}) is {pack.status}: {pack.reason}")
-        for other in self.packs():
-            if other.status == "disabled" and other is not pack:
-                text.append(f"pack {other.name} ({other.origin}) is disabled")
-        if problems := self.problems():
-            text.append(problems)
-        return UnknownNameError("\n".join(dict.fromkeys(text)))
+        return problems.unknown_name(kind, name, self.all(kind), self.packs(), pack)
 
-    def _declared(self) -> dict[Any, Any]:
-        """By NumPy function: packs with the names of their operations declared for it."""
+    def _collect_claims(self) -> Claims:
+        """Ask manifests and packs which operations they declare for which NumPy functions."""
         self._load_undescribed()
-        found: dict[Any, list[tuple[Pack, str]]] = {}
+        found: list[tuple[Any, Pack, str]] = []
         for pack in self.packs():
             described = self._manifest(pack)
             if described is not None:
-                for function, name in described.declared():
-                    found.setdefault(function, []).append((pack, name))
+                found += [(function, pack, name) for function, name in described.declared()]
             elif pack.enabled:
                 for name, operation in pack.provides.get("operation", {}).items():
-                    for function in operation.__operation__.declared:
-                        found.setdefault(function, []).append((pack, name))
-        return dict(found)
-
-    def _settled(self, function: Any) -> Any:
-        """Return the one operation that all claims on a function are of, ``None`` for none."""
-        functions = self._functions
-        if functions is None:
-            functions = self._functions = self._declared()
-        claims = functions.get(function)
-        if not isinstance(claims, list):
-            return claims
-        by = {f"{p.name}.{name}": self._provided(p, "operation", name) for p, name in claims}
-        by = {q: c for q, c in by.items() if c is not None and function in c.__operation__.declared}
-        classes = set(by.values())
-        settled = classes.pop() if len(classes) == 1 else _Several(sorted(by)) if by else None
-        functions[function] = settled
-        return settled
-
-
-@attrs.frozen
-class _Several:
-    providers: list[str]
-
-
-# The registry in use
-
-_default: Registry | None = None
-_default_lock = threading.Lock()
-_used: ContextVar[Registry | None] = ContextVar("mfcore_registry", default=None)
-
-
-def current() -> Registry:
-    """Return the registry in use: that of the innermost ``using`` block, or the default one."""
-    global _default
-    used = _used.get()
-    if used is not None:
-        return used
-    if _default is None:
-        with _default_lock:
-            if _default is None:
-                _default = Registry()
-    return _default
-
-
-@contextmanager
-def using(registry: Registry) -> Iterator[Registry]:
-    """Use another registry within a ``with`` block, in this thread only."""
-    token = _used.set(registry)
-    try:
-        yield registry
-    finally:
-        _used.reset(token)
-
-
-def nobody_listens(session: Session) -> bool:
-    """Whether there is no listener of any kind here and now: one question for all of them."""
-    registry = _used.get() or _default
-    return (
-        not active_observers.get()
-        and not session.observers
-        and (registry is None or not registry.listening)
-    )
-
-
-def observers(kind: str, step: int | None = None, session: Session | None = None) -> Observers:
-    """Return who listens to ``kind`` (a key of ``RUN_HOOKS``) here and now.
-
-    Engines ask once per run; an empty answer means that the run needs no hook at all.
-
-    Parameters
-    ----------
-    kind : str
-        A key of ``RUN_HOOKS``.
-    step : int, optional
-        The training step that it is about, or part of.
-    session : Session, optional
-        The session that it happens in, which may have listeners of its own.
-    """
-    listening = _listening(session)
-    if not listening:
-        return NOBODY
-    return Observers([o for o in listening if o.wants(kind, step)])
-
-
-def unheard_steps(session: Session, count: int) -> int:
-    """Return how many of a session's next ``count`` steps nobody listens to, before one is."""
-    listening = [o for o in _listening(session) if o.attached and o.hears_steps]
-    if any(o.always for o in listening):
-        return 0
-    first = session.steps + 1
-    for step in range(first, first + count) if listening else ():
-        if any(o.wants("training", step) or o.wants("run", step) for o in listening):
-            return step - first
-    return count
-
-
-def _listening(session: Session | None) -> tuple[Observer, ...]:
-    registry = _used.get() or _default
-    listening = active_observers.get()
-    if session is not None and session.observers:
-        listening = (*session.observers, *listening)
-    if registry is not None and registry.listening:
-        listening = (*registry.listening.values(), *listening)
-    return listening
+                    found += [(f, pack, name) for f in operation.__operation__.declared]
+        self._claims = claims = Claims(found, partial(self._provided, kind="operation"))
+        return claims
