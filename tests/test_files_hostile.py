@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tracemalloc
 import warnings
 
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 import mfcore as mf
 from mfcore import Constant, Input, Parameter, Session
 from mfcore.errors import GraphFormatError, ModelFileError
+from mfcore.random_state import random_state
 from mfops_basic import Index
 from mfops_nn import MSE, Linear, Sigmoid
-from mfoptim import Adam
+from mfoptim import Adam, Warmup
 
 MEMORY = 20_000_000
 """Bytes that reading a file of a few thousand bytes may take for a moment."""
@@ -119,13 +121,17 @@ def test_a_header_that_is_none_is_refused(path, text, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"dtype": "F128"}, "which NumPy does not have"),
-        ({"dtype": ["F64"]}, "which NumPy does not have"),
+        ({"dtype": "BF16"}, "is of dtype 'BF16'; those known are BOOL"),
+        ({"dtype": "C64"}, "is of dtype 'C64'"),
+        ({"dtype": ">f8"}, "is of dtype '>f8'"),
+        ({"dtype": ["F64"]}, "is of dtype ['F64']"),
         ({"dtype": "F32"}, "does not take the"),
         ({"shape": [3]}, "does not take the"),
         ({"shape": [-3, -2]}, "no shape"),
         ({"shape": [3.0, 2]}, "no shape"),
-        ({"shape": [2**62, 2**62]}, "does not take the"),
+        ({"shape": [2**62, 2**62]}, "is too large"),
+        ({"shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}, "is too large"),
+        ({"shape": [0, 2**32, 2**40], "data_offsets": [0, 0]}, "is too large"),
         ({"shape": [2**80]}, "no shape"),
         ({"shape": [1] * 65}, "no shape"),
         ({"shape": [True, 6]}, "no shape"),
@@ -341,6 +347,115 @@ def test_an_optimizer_that_does_not_fit_is_refused(path, whole, change, said):
     header["__metadata__"]["miniflow.optimizer"] = json.dumps(optimizer)
 
     assert said in refused(path, put_together(header, arrays))
+
+
+def with_metadata(whole, key, change):
+    header, arrays = taken_apart(whole)
+    content = json.loads(header["__metadata__"][key])
+    change(content)
+    header["__metadata__"][key] = json.dumps(content)
+    return put_together(header, arrays)
+
+
+def warmed(then):
+    return {
+        "schedule": {"schedule": "mfoptim.Warmup", "hyperparameters": {"then": then, "steps": 3}}
+    }
+
+
+def test_a_schedule_of_a_file_is_what_it_says(path, whole):
+    path.write_bytes(with_metadata(whole, "miniflow.optimizer", lambda o: o["hyperparameters"]
+                                   .update(learning_rate=warmed(warmed(0.5)))))  # fmt: skip
+
+    rate = mf.load(path, optimizer_state=True).optimizer.learning_rate
+
+    assert rate == Warmup(Warmup(0.5, steps=3), steps=3)
+
+
+DEEP_SCHEDULE = 0.5
+for _ in range(40):
+    DEEP_SCHEDULE = warmed(DEEP_SCHEDULE)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (warmed("fast"), "Warmup: .*then must be"),
+        (warmed({"operation": "mfops_nn.Linear"}), "then is the class Linear"),
+        (warmed({"schedule": "mfoptim.Warmup"}), "an object with schedule and hyperparameters"),
+        (DEEP_SCHEDULE, "nested too deeply"),
+        ({"schedule": {"schedule": "Warmup", "hyperparameters": {}}}, "no qualified name"),
+        ({"schedule": {"schedule": ["mfoptim"], "hyperparameters": {}}}, "no name of a schedule"),
+        ({"schedule": {"schedule": "os.system", "hyperparameters": {}}}, "provides a schedule"),
+        ({"schedule": {"schedule": "mfoptim.Adam", "hyperparameters": {}}}, "provides a schedule"),
+        ({"schedule": {"schedule": "mfoptim.SCHEDULES", "hyperparameters": {}}}, "a schedule"),
+        ({"schedule": {"schedule": "mfoptim.Warmup", "hyperparameters": {}}}, "TypeError"),
+        ({"schedule": {"schedule": "mfoptim.Warmup", "hyperparameters": []}}, "is no object"),
+        (
+            {"schedule": {"schedule": "mfoptim.Warmup", "hyperparameters": {"self": 1}}},
+            "has no 'self'; it has then, steps",
+        ),
+        ({"schedule": {"schedule": "mfoptim.Warmup"}}, "schedule and hyperparameters"),
+        ({"dict": [1]}, "is no object"),
+        ({"dict": {"a": {"x": 1}}}, "is no kind of value"),
+    ],
+    ids=lambda value: str(value)[:70],
+)
+def test_a_schedule_that_is_none_is_refused(path, whole, schedule, said):
+    data = with_metadata(
+        whole, "miniflow.optimizer", lambda o: o["hyperparameters"].update(learning_rate=schedule)
+    )
+
+    assert re.search(said, refused(path, data))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: r.update(bit_generator="Generator"),
+        lambda r: r.update(bit_generator="MT19937"),
+        lambda r: r.update(bit_generator=["PCG64"]),
+        lambda r: r.pop("bit_generator"),
+        lambda r: r.pop("state"),
+        lambda r: r.update(more=1),
+        lambda r: r.update(state=1),
+        lambda r: r["state"].update(state=-1),
+        lambda r: r["state"].update(state=2**128),
+        lambda r: r["state"].update(state=True),
+        lambda r: r["state"].update(inc=1.5),
+        lambda r: r.update(has_uint32=2**70),
+        lambda r: r.update(uinteger=2**40),
+    ],
+)
+def test_a_random_state_that_is_none_is_refused(path, whole, change):
+    data = with_metadata(whole, "miniflow.random", change)
+
+    assert "its random state cannot be used: " in refused(path, data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (np.random.MT19937, lambda r: r["state"].update(pos=625)),
+        (np.random.MT19937, lambda r: r["state"].update(pos=-1)),
+        (np.random.MT19937, lambda r: r["state"]["key"].pop()),
+        (np.random.MT19937, lambda r: r["state"].update(key={"tensor": "W"})),
+        (np.random.MT19937, lambda r: r["state"]["key"].__setitem__(0, 2**32)),
+        (np.random.Philox, lambda r: r.update(buffer_pos=5)),
+        (np.random.Philox, lambda r: r["buffer"].append(1)),
+        (np.random.SFC64, lambda r: r["state"].update(state=[2**64] * 4)),
+        (np.random.SFC64, lambda r: r["state"].update(state=[0.5] * 4)),
+    ],
+)
+def test_a_random_state_with_wrong_arrays_is_refused(path, whole, kind, change):
+    state = random_state(np.random.Generator(kind(1)))
+    header, arrays = taken_apart(whole)
+    header["__metadata__"]["miniflow.random"] = json.dumps(state)
+    good = put_together(header, arrays)
+    path.write_bytes(good)
+    assert type(mf.load(path, optimizer_state=True).session().rng.bit_generator) is kind
+
+    assert "its random state" in refused(path, with_metadata(good, "miniflow.random", change))
 
 
 # Sizes that are not the file's own, but that operations make arrays of

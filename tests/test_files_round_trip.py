@@ -21,6 +21,7 @@ from mfcore.errors import (
 )
 from mfops_basic import BroadcastTo, Concatenate, Index, OneHot
 from mfops_nn import MSE, Dropout, Linear, Sigmoid
+from mfoptim import SGD, Adam, CosineDecay, ExponentialDecay, StepDecay, Warmup
 
 
 @pytest.fixture
@@ -162,26 +163,120 @@ def test_sessions_of_a_model_share_nothing(path):
         assert (one.step(FEEDS, model.optimizer), one.step(FEEDS, model.optimizer)) == expected
 
 
-def test_an_optimizer_with_a_schedule_is_given_again(path):
-    from mfoptim import SGD, Adam, ExponentialDecay
+def halved(step):
+    return 0.1 * 0.5**step
 
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        CosineDecay(0.1, steps=5, end=0.01),
+        ExponentialDecay(0.1, 0.5, 2),
+        StepDecay(0.1, 0.5, 2),
+        Warmup(0.1, steps=3),
+        Warmup(Warmup(CosineDecay(0.1, steps=2), steps=1), steps=2),
+    ],
+    ids=repr,
+)
+def test_schedules_come_back_and_go_on(schedule, path):
     nodes = network()
-    optimizer = Adam(ExponentialDecay(0.1, 0.5, 2))
+    optimizer = Adam(schedule)
+    session = Session(nodes["cost"])
+    session.step(FEEDS, optimizer)
+    mf.save(path, nodes["cost"], session, optimizer_state=True)
+
+    model = mf.load(path, optimizer_state=True)
+
+    again = model.session()
+    assert model.optimizer == optimizer
+    assert set(model.packs) == {"mfcore", "mfops_nn", "mfoptim"}
+    expected = [session.step(FEEDS, optimizer) for _ in range(4)]
+    assert [again.step(FEEDS, model.optimizer) for _ in range(4)] == expected
+
+
+def test_every_schedule_of_the_packs_is_tested():
+    provided = registry.current().all("schedule")
+
+    assert set(provided.values()) == {CosineDecay, ExponentialDecay, StepDecay, Warmup}
+
+
+@pytest.mark.parametrize("schedule", [halved, Warmup(halved, steps=2)], ids=["bare", "within"])
+def test_an_optimizer_whose_schedule_is_a_function_is_given_again(schedule, path):
+    nodes = network()
+    optimizer = Adam(schedule)
     session = Session(nodes["cost"])
     session.step(FEEDS, optimizer)
     mf.save(path, nodes["cost"], session, optimizer_state=True)
     model = mf.load(path, optimizer_state=True)
-    like = Adam(ExponentialDecay(0.1, 0.5, 2))
+    like = Adam(schedule)
 
     again = model.session(optimizer=like)
 
     assert model.optimizer is None
     expected = [session.step(FEEDS, optimizer) for _ in range(3)]
     assert [again.step(FEEDS, like) for _ in range(3)] == expected
+    with pytest.raises(ModelFileError, match=r"mfoptim.Adam has no place .* give an optimizer"):
+        model.session()
     with pytest.raises(
         ModelFileError, match=r"SGD cannot go on: the state is that of mfoptim.Adam"
     ):
         model.session(optimizer=SGD())
+
+
+# Random numbers
+
+
+def noisy(seed):
+    """A trained session with dropout, and its cost."""
+    nodes = network()
+    cost = MSE(nodes["t"], Dropout(nodes["y"], rate=0.5))
+    session = Session(cost, seed=seed)
+    for _ in range(3):
+        session.step(FEEDS, Adam())
+    return session, cost
+
+
+@pytest.mark.parametrize(
+    "kind", [np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox,
+             np.random.SFC64], ids=lambda kind: kind.__name__,
+)  # fmt: skip
+def test_random_numbers_go_on_where_they_stood(kind, path):
+    session, cost = noisy(np.random.Generator(kind(3)))
+    session.rng.integers(5, dtype=np.uint32)  # half a number of 64 bits is kept for later
+    mf.save(path, cost, session, optimizer_state=True)
+
+    model = mf.load(path, optimizer_state=True)
+
+    optimizer = session.optimizer_state().optimizer
+    expected = [session.step(FEEDS, optimizer) for _ in range(4)]
+    for again in (model.session(), model.session()):
+        assert type(again.rng.bit_generator) is kind
+        assert [again.step(FEEDS, model.optimizer) for _ in range(4)] == expected
+    other = model.session(seed=8)
+    assert [other.step(FEEDS, model.optimizer) for _ in range(4)] != expected
+
+
+def test_random_numbers_of_a_file_without_a_state_start_anew(path):
+    session, cost = noisy(0)
+    mf.save(path, cost, session)
+
+    model = mf.load(path)
+
+    assert model.session().rng.random() != model.session().rng.random()
+
+
+def test_a_generator_that_is_none_of_numpys_is_refused(path):
+    class Own(np.random.PCG64):
+        @property
+        def state(self):
+            return {**super().state, "bit_generator": "Own"}
+
+    session, cost = noisy(np.random.Generator(Own(3)))
+
+    with pytest.raises(ModelFileError, match="random numbers cannot be saved: it is of none of"):
+        mf.save(path, cost, session, optimizer_state=True)
+    assert not path.exists()
+    mf.save(path, cost, session)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +457,8 @@ def test_a_hyperparameter_that_is_no_data_is_refused(path):
         "text",
         (1, (2.0, "x"), None),
         [1, [2]],
+        {"a": (1, {}), "schedule": None},
+        Warmup(CosineDecay(0.5, steps=3), steps=2),
         slice(1, None, 2),
         ...,
         np.dtype("float32"),
@@ -475,8 +572,11 @@ class Twice(mf.Node):
         return x * 2.0
 
 
-def with_pack(version):
-    point = EntryPoint("mfops_mine", Distribution("mfops-mine", version), pack_of(Twice))
+def with_pack(version, rule=None):
+    plugin = pack_of(Twice)
+    if rule is not None:
+        plugin.mf_file_compatibility = mf.hookimpl(rule)
+    point = EntryPoint("mfops_mine", Distribution("mfops-mine", version), plugin)
     return registry.using(Registry(entry_points=lambda: [point], disabled=()))
 
 
@@ -523,6 +623,87 @@ def test_another_version_warns_and_loads(needs_a_pack, version):
 
     assert seen[0].filename == __file__
     assert model.session(engine="reference").run()[model["out"]].tolist() == [2.0]
+
+
+def load_with_rule(path, rule, version="2.0"):
+    with with_pack(version, rule):
+        return mf.load(path)
+
+
+def test_a_packs_own_rule_may_find_another_version_compatible(needs_a_pack):
+    told = []
+
+    def rule(saved, installed, names):
+        told.append((saved, installed, names))
+
+    assert load_with_rule(needs_a_pack, rule).packs["mfops_mine"] == "1.4.2"
+    assert told == [("1.4.2", "2.0", ("Twice",))]
+    load_with_rule(needs_a_pack, rule, version="1.4.2")
+    assert len(told) == 1
+
+
+def test_a_packs_own_rule_may_warn(needs_a_pack):
+    def rule(names):
+        return f"{', '.join(names)} rounds otherwise"
+
+    with pytest.warns(
+        PackVersionWarning, match=r"mfops_mine 1.4.2, and this is 1.4.3: Twice rounds otherwise"
+    ) as seen:
+        load_with_rule(needs_a_pack, rule, version="1.4.3")
+    assert seen[0].filename == __file__
+
+
+def test_a_packs_own_rule_may_refuse(needs_a_pack):
+    def rule():
+        raise ModelFileError("Twice doubled the logarithm then")
+
+    with pytest.raises(
+        ModelFileError,
+        match=r"model.safetensors.*mfops_mine 2.0 does not take what mfops_mine 1.4.2 wrote: "
+        r"Twice doubled the logarithm then",
+    ):
+        load_with_rule(needs_a_pack, rule)
+
+
+def rule_that_raises():
+    raise KeyError("version")
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [(rule_that_raises, "KeyError: 'version'"), (lambda: False, "TypeError: it returned bool")],
+)
+def test_a_rule_that_fails_warns_and_the_default_holds(needs_a_pack, rule, fault):
+    with pytest.warns(PackVersionWarning, match=rf"its rule for files failed \({fault}") as seen:
+        load_with_rule(needs_a_pack, rule, version="1.4.3")
+    assert "results may differ" not in str(seen[0].message)
+
+    with pytest.warns(PackVersionWarning, match=rf"{fault}.*; results may differ"):
+        model = load_with_rule(needs_a_pack, rule, version="2.0")
+    assert model.session(engine="reference").run()[model["out"]].tolist() == [2.0]
+
+
+def test_a_pack_that_only_a_hyperparameter_names_is_needed_too(path):
+    @mf.operation
+    class Holds(mf.Node):
+        x: mf.Node
+        what: object = mf.hyperparameter()
+
+        @staticmethod
+        def forward(x, what):
+            return x
+
+    def packs(*names):
+        held = Registry(entry_points=list, disabled=())
+        held.register(pack_of(Holds), "held")
+        if "mfops_mine" in names:
+            held.register(pack_of(Twice), "mfops_mine")
+        return registry.using(held)
+
+    with packs("mfops_mine"):
+        mf.save(path, {"out": Holds(Input("x"), what=(1, {"a": Twice}))})
+    with packs(), pytest.raises(ModelFileError, match="it needs the pack mfops_mine"):
+        mf.load(path)
 
 
 def test_the_optimizers_pack_is_needed_only_where_its_state_is_asked_for(path, core_registry):

@@ -16,6 +16,7 @@ import attrs
 from mfcore import __version__
 from mfcore.atomic_file import write_parts
 from mfcore.errors import (
+    ExecutionError,
     GraphFormatError,
     ModelFileAccessError,
     ModelFileError,
@@ -27,7 +28,8 @@ from mfcore.json_values import Decoder, Encoder
 from mfcore.needed_packs import PACKS, check_packs, needed_packs, origin
 from mfcore.node import Array, Node, Parameter
 from mfcore.optimizer import OptimizerState, optimizer_spec
-from mfcore.safetensors import Header, brief, encoded, is_size, parsed, read_header, read_tensor
+from mfcore.random_state import generator_in, random_state
+from mfcore.safetensors import Tensors, brief, encoded, is_size, opened, parsed, read_header
 from mfcore.session import Session
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
     from mfcore.engine import Engine
 
-_GRAPH, _OPTIMIZER = "miniflow.graph", "miniflow.optimizer"
+_GRAPH, _OPTIMIZER, _RANDOM = "miniflow.graph", "miniflow.optimizer", "miniflow.random"
 _RESERVED = "__metadata__"
 
 
@@ -52,8 +54,9 @@ class Model:
     packs : dict of str to str
         The packs that the file needs, and the versions that it was written with.
     optimizer : optimizer or None
-        The optimizer whose state was asked for; ``None`` also where a hyperparameter of it,
-        such as a schedule, has no place in a file: then give ``session`` one like it.
+        The optimizer whose state was asked for; ``None`` also where a hyperparameter of it has
+        no place in a file, such as a schedule that is a plain function: then give ``session``
+        one like it.
     steps : int
         Training steps done by it.
     """
@@ -65,6 +68,7 @@ class Model:
     steps: int = 0
     _optimizer_name: str = attrs.field(default="", repr=False)
     _states: tuple[OptimizerState, ...] = attrs.field(default=(), repr=False)
+    _random: dict[str, Any] | None = attrs.field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> Node:
         """Return the output of a name, or else the node of that name in the graph.
@@ -92,8 +96,11 @@ class Model:
 
         Parameters
         ----------
-        engine, seed
+        engine : str or Engine, optional
             As for ``Session``.
+        seed : int or numpy.random.Generator, optional
+            As for ``Session``; by default random numbers go on where those of the saved
+            session stood, if the state was asked for.
         optimizer : optimizer, optional
             One that takes over the saved state; by default ``model.optimizer``, if the
             state was asked for.
@@ -106,11 +113,20 @@ class Model:
         Raises
         ------
         ModelFileError
-            If the optimizer is of another class than the saved one, or no state was loaded.
+            If the optimizer is of another class than the saved one, or no state was loaded; or
+            none is given although the saved one has no place in a file.
         """
+        if seed is None and self._random is not None:
+            seed = generator_in(self._random)
         session = Session(self.graph, engine=engine, seed=seed)
         chosen = self.optimizer if optimizer is None else optimizer
         if chosen is None:
+            if self._optimizer_name:
+                raise ModelFileError(
+                    f"a hyperparameter of the saved {self._optimizer_name} has no place in a "
+                    f"file, such as a schedule that is a plain function: give an optimizer like "
+                    f"it, `model.session(optimizer=...)`"
+                )
             return session
         name = Encoder().optimizer(type(chosen))
         if name != self._optimizer_name:
@@ -120,9 +136,12 @@ class Model:
                 else ("no state was loaded: `mf.load(path, optimizer_state=True)`")
             )
             raise ModelFileError(f"{name} cannot go on: {there}")
-        session.restore(
-            session.parameters, chosen, self._states, updates=self.steps, steps=self.steps
-        )
+        try:
+            session.restore(
+                session.parameters, chosen, self._states, updates=self.steps, steps=self.steps
+            )
+        except ExecutionError as error:
+            raise ModelFileError(f"{name} cannot go on: {error}") from error
         return session
 
 
@@ -145,13 +164,15 @@ def save(
     session : Session, optional
         Whose trained values to save. Without one the parameters' initial values are saved.
     optimizer_state : bool, optional
-        Whether to save what the session's optimizer remembers, to go on training later.
+        Whether to save what the session's optimizer remembers, and where its random numbers
+        stand, to go on training later.
 
     Raises
     ------
     ModelFileError
         If something of the graph has no place in a file, or the session has no value for
-        one of its parameters, or no optimizer. ``ModelFileAccessError`` if the file cannot
+        one of its parameters, or no optimizer, or random numbers by a generator that is none
+        of NumPy's. ``ModelFileAccessError`` if the file cannot
         be written.
 
     Examples
@@ -175,15 +196,17 @@ def load(path: str | os.PathLike[str], *, optimizer_state: bool = False) -> Mode
 
     Operations are found in the registry in use, and nothing of the file is executed. A pack
     that is missing is named, with the command that installs it. One of another version than
-    the file was written with is used with a warning, unless both versions begin with the
-    same two numbers, as 1.4.0 and 1.4.7 do.
+    the file was written with is used by the pack's own rule, ``mf_file_compatibility``; by
+    default with a warning, unless both versions begin with the same two numbers, as 1.4.0 and
+    1.4.7 do.
 
     Parameters
     ----------
     path : path
         The file.
     optimizer_state : bool, optional
-        Whether to load what the optimizer remembered too; its pack is needed only then.
+        Whether to load what the optimizer remembered too, and where random numbers stood; its
+        pack is needed only then.
 
     Returns
     -------
@@ -193,25 +216,27 @@ def load(path: str | os.PathLike[str], *, optimizer_state: bool = False) -> Mode
     Raises
     ------
     ModelFileError
-        If the file is damaged or none of ours, needs a pack that is not there, or has no
-        state of an optimizer although it was asked for. ``ModelFileAccessError`` if it
+        If the file is damaged or none of ours, needs a pack that is not there, is refused by
+        a pack of another version, or has no state of an optimizer although it was asked for.
+        ``ModelFileAccessError`` if it
         cannot be read.
 
     Warns
     -----
     PackVersionWarning
-        If a pack has another version than the file was written with.
+        If a pack has another version than the file was written with, and its rule says so.
     """
-    with _naming("load", path), open(path, "rb") as file:
+    with _naming("load", path), opened(path) as file:
         header = read_header(file)
-        tensors = _Tensors(header, lambda tensor: read_tensor(file, tensor))
-        return _model(header.metadata, Decoder(tensors), optimizer_state)
+        return _model(header.metadata, Decoder(Tensors(file, header)), optimizer_state)
 
 
 # Writing
 
 
-def _contents(outputs: Any, session: Session | None, optimizer_state: bool) -> Iterable[bytes]:
+def _contents(
+    outputs: Any, session: Session | None, optimizer_state: bool
+) -> Iterable[bytes | memoryview]:
     graph, names = outputs_by_name(outputs)
     tensors: dict[str, Array] = {}
 
@@ -230,6 +255,7 @@ def _contents(outputs: Any, session: Session | None, optimizer_state: bool) -> I
         with_optimizer = Encoder(store)
         metadata[_OPTIMIZER] = _json(_optimizer_entry(graph, session, with_optimizer))
         packs |= {name: origin(pack) for name, pack in with_optimizer.packs.items()}
+        metadata[_RANDOM] = _json(_random_entry(session))
     metadata[PACKS] = _json(packs)
     return encoded(tensors, metadata)
 
@@ -272,27 +298,21 @@ def _optimizer_entry(graph: Graph, session: Session | None, encoder: Encoder) ->
     }
 
 
+def _random_entry(session: Session | None) -> dict[str, Any]:
+    assert session is not None
+    state = random_state(session.rng)
+    try:
+        generator_in(state)
+    except ValueError as error:
+        raise ModelFileError(f"the session's random numbers cannot be saved: {error}") from None
+    return state
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 # Reading
-
-
-class _Tensors:
-    """The arrays of a file by name, each given once, so that none is multiplied."""
-
-    def __init__(self, header: Header, read: Callable[[Any], Array]) -> None:
-        self._left = dict(header.tensors)
-        self._all = header.tensors
-        self._read = read
-
-    def __call__(self, name: str) -> Array:
-        tensor = self._left.pop(name, None)
-        if tensor is None:
-            problem = "used twice" if name in self._all else "not in the file"
-            raise GraphFormatError(f"the array {brief(name)} is {problem}")
-        return self._read(tensor)
 
 
 def _model(metadata: Mapping[str, str], decoder: Decoder, optimizer_state: bool) -> Model:
@@ -304,24 +324,42 @@ def _model(metadata: Mapping[str, str], decoder: Decoder, optimizer_state: bool)
         if _OPTIMIZER not in metadata:
             raise ModelFileError("it was saved without the state of an optimizer")
         optimizer = parsed(metadata[_OPTIMIZER], "its optimizer")
-    packs = needed_packs(metadata, _operations(description, optimizer))
+    packs = needed_packs(metadata, _names(description, optimizer))
     check_packs(packs)
     graph = decoded_graph(description, decoder)
     outputs = dict(zip(description["outputs"], graph.outputs, strict=True))
-    versions = {name: version for name, (_, version) in packs.items()}
+    versions = {name: pack.version for name, pack in packs.items()}
     if optimizer is None:
         return Model(graph, outputs, versions)
-    return Model(graph, outputs, versions, *_optimizer(optimizer, graph, decoder))
+    return Model(
+        graph, outputs, versions, *_optimizer(optimizer, graph, decoder), _random(metadata)
+    )
 
 
-def _operations(description: Any, optimizer: Any) -> Iterator[Any]:
-    """Yield the names of what a file uses, of whatever it holds."""
-    nodes = description.get("nodes") if isinstance(description, dict) else None
-    for node in nodes if isinstance(nodes, list) else ():
-        if isinstance(node, dict):
-            yield node.get("operation")
-    if isinstance(optimizer, dict):
-        yield optimizer.get("optimizer")
+def _names(*contents: Any) -> Iterator[str]:
+    """Yield the qualified names in what a file holds, whatever that is."""
+    left = list(contents)
+    while left:
+        content = left.pop()
+        if isinstance(content, list):
+            left += content
+        elif isinstance(content, dict):
+            left += content.values()
+            for kind in ("operation", "optimizer", "schedule"):
+                if isinstance(content.get(kind), str):
+                    yield content[kind]
+
+
+def _random(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return where random numbers stood; files of an earlier mfcore do not say it."""
+    if _RANDOM not in metadata:
+        return None
+    state = parsed(metadata[_RANDOM], "its random state")
+    try:
+        generator_in(state)
+    except ValueError as error:
+        raise ModelFileError(f"its random state cannot be used: {error}") from None
+    return state  # type: ignore[no-any-return]
 
 
 def _optimizer(

@@ -7,9 +7,10 @@ everything else is an object with one key that says what it is: see ``docs/files
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 
 from mfcore.errors import GraphFormatError, RegistryError, type_name
@@ -87,6 +88,8 @@ class Encoder:
         if type(value) in (tuple, list):
             parts = [self.value(x, f"{label}.{i}", depth + 1) for i, x in enumerate(value)]
             return parts if type(value) is tuple else {"list": parts}
+        if type(value) is dict and all(type(key) is str for key in value):
+            return {"dict": self._items(value, label, depth)}
         if isinstance(value, slice):
             parts = [value.start, value.stop, value.step]
             return {"slice": [self.value(x, label, depth + 1) for x in parts]}
@@ -100,7 +103,18 @@ class Encoder:
             return {"scalar": _written_out(np.asarray(value))}
         if isinstance(value, type) and issubclass(value, Node):
             return {"operation": self.operation(value)}
+        if attrs.has(type(value)) and callable(value):
+            return {"schedule": self._schedule(value, label, depth)}
         raise GraphFormatError(f"{type_name(value)} has no place in a file: {value!r:.80}")
+
+    def _items(self, items: Mapping[str, Any], label: str, depth: int) -> dict[str, Any]:
+        return {key: self.value(x, f"{label}.{key}", depth + 1) for key, x in items.items()}
+
+    def _schedule(self, schedule: Any, label: str, depth: int) -> dict[str, Any]:
+        cls = type(schedule)
+        name = self._named("schedule", cls, f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
+        given = {argument: getattr(schedule, field) for argument, field in _arguments(cls)}
+        return {"schedule": name, "hyperparameters": self._items(given, label, depth)}
 
     def operation(self, operation: type[Node]) -> str:
         """Return the qualified name under which the registry finds an operation.
@@ -140,6 +154,13 @@ class Encoder:
         return name
 
 
+def _arguments(cls: type) -> Iterator[tuple[str, str]]:
+    """Yield what a class of attrs is built from: an argument, and the field that it becomes."""
+    for field in attrs.fields(cls):
+        if field.init:
+            yield field.alias or field.name, field.name
+
+
 def _number(value: Any) -> Any:
     """Return an element of an array, or a float; what JSON has no number for as an object."""
     if type(value) is float and not math.isfinite(value):
@@ -162,22 +183,31 @@ class Decoder:
         Returns the array that is stored elsewhere under a name.
     short_names : bool, optional
         Whether an operation may go by its short name, ``Linear``.
+    data_only : bool, optional
+        Whether no names are looked up at all: operations and schedules are refused.
     """
 
     def __init__(
-        self, tensor: Callable[[str], Array] | None = None, *, short_names: bool = False
+        self,
+        tensor: Callable[[str], Array] | None = None,
+        *,
+        short_names: bool = False,
+        data_only: bool = False,
     ) -> None:
         self._tensor = tensor
         self._short_names = short_names
+        self._data_only = data_only
         self._operations: dict[str, type[Node]] = _core_operations()
         self._kinds: dict[str, Callable[[Any, int], Any]] = {
             "array": lambda content, _: _array(content),
+            "dict": self._dict,
             "dtype": lambda content, _: self.dtype(content),
             "ellipsis": _ellipsis,
             "float": lambda content, _: _NOT_FINITE[content],
             "list": self._list,
             "operation": lambda content, _: self.operation(content),
             "scalar": lambda content, _: _array(content)[()],
+            "schedule": self._schedule,
             "slice": self._slice,
             "tensor": lambda content, _: self._stored(content),
         }
@@ -240,6 +270,8 @@ class Decoder:
         return self._looked_up("optimizer", name)
 
     def _looked_up(self, kind: str, name: str) -> Any:
+        if self._data_only:
+            raise GraphFormatError(f"{brief(name)} has no place among data")
         if len(name) > _LONGEST_NAME or ("." not in name and not self._short_names):
             raise GraphFormatError(f"{brief(name)} is no qualified name, as `pack.Name` would be")
         try:
@@ -251,6 +283,27 @@ class Decoder:
         if not isinstance(content, (list, tuple)):
             raise GraphFormatError(f"{brief(content)} is no list")
         return [self.value(x, depth + 1) for x in content]
+
+    def _dict(self, content: Any, depth: int) -> dict[str, Any]:
+        if not isinstance(content, Mapping) or not all(type(key) is str for key in content):
+            raise GraphFormatError(f"{brief(content)} is no object")
+        return {key: self.value(x, depth + 1) for key, x in content.items()}
+
+    def _schedule(self, content: Any, depth: int) -> Any:
+        if not isinstance(content, Mapping) or content.keys() != {"schedule", "hyperparameters"}:
+            raise GraphFormatError("a schedule is an object with schedule and hyperparameters")
+        name = content["schedule"]
+        if not isinstance(name, str):
+            raise GraphFormatError(f"{brief(name)} is no name of a schedule")
+        cls = self._looked_up("schedule", name)
+        given = self._dict(content["hyperparameters"], depth)
+        known = [argument for argument, _ in _arguments(cls)]
+        if unknown := [argument for argument in given if argument not in known]:
+            raise GraphFormatError(f"{name} has no {brief(unknown[0])}; it has {', '.join(known)}")
+        try:
+            return cls(**given)
+        except Exception as error:  # a converter or validator of any pack
+            raise GraphFormatError(f"{name}: {type_name(error)}: {error}") from error
 
     def _slice(self, content: Any, depth: int) -> slice:
         start, stop, step = self._list(content, depth)

@@ -12,14 +12,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
+from errno import EINVAL
 from reprlib import Repr
 from typing import Any, BinaryIO
 
 import attrs
 import numpy as np
 
-from mfcore.errors import ModelFileError
+from mfcore.errors import GraphFormatError, ModelFileError
 from mfcore.node import Array
 
 LONGEST_HEADER = 100_000_000
@@ -72,8 +74,46 @@ class Header:
     tensors: dict[str, Tensor]
 
 
-def encoded(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> Iterator[bytes]:
-    """Return the parts of a file, one by one.
+class Tensors:
+    """The arrays of an open file by name; each is given once, so that none is multiplied."""
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        self._file = file
+        self._all = header.tensors
+        self._left = dict(header.tensors)
+
+    def __call__(self, name: str) -> Array:
+        """Read the array of a name.
+
+        Raises
+        ------
+        GraphFormatError
+            If there is none, or it was given before.
+        """
+        tensor = self._left.pop(name, None)
+        if tensor is None:
+            problem = "used twice" if name in self._all else "not in the file"
+            raise GraphFormatError(f"the array {brief(name)} is {problem}")
+        return read_tensor(self._file, tensor)
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read, which must be a regular one: others may never end, or never begin.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is none.
+    """
+    if stat.S_ISREG(os.stat(path).st_mode) or os.path.isdir(path):
+        return open(path, "rb")
+    raise OSError(EINVAL, "it is no regular file", os.fspath(path))
+
+
+def encoded(
+    tensors: Mapping[str, Array], metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """Return the parts of a file, one by one: the header's length, the header, the arrays.
 
     Parameters
     ----------
@@ -116,7 +156,8 @@ def encoded(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> Iterat
     yield text
     for name in names:
         array = tensors[name]
-        yield array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).tobytes()
+        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        yield little.reshape(-1).view(np.uint8).data
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -152,7 +193,13 @@ def read_header(file: BinaryIO) -> Header:
 def read_tensor(file: BinaryIO, tensor: Tensor) -> Array:
     """Read one array of an open file, in the byte order of this machine."""
     file.seek(tensor.start)
-    data = bytearray(tensor.stop - tensor.start)
+    try:
+        data = bytearray(tensor.stop - tensor.start)
+    except MemoryError:  # a file with holes may be larger than any memory
+        raise ModelFileError(
+            f"an array of shape {tensor.shape} takes {tensor.stop - tensor.start} bytes, for "
+            f"which there is no memory"
+        ) from None
     if file.readinto(data) != len(data):  # type: ignore[attr-defined]
         raise ModelFileError("it became shorter while it was read")
     array = np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
@@ -204,12 +251,16 @@ def _tensor(name: str, entry: Any, begin: int) -> Tensor:
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     dtype = _DTYPES.get(code) if isinstance(code, str) else None
     if dtype is None:
-        raise ModelFileError(f"{where} is of dtype {brief(code)}, which NumPy does not have")
+        raise ModelFileError(
+            f"{where} is of dtype {brief(code)}; those known are {', '.join(_DTYPES)}"
+        )
     if not isinstance(shape, list) or len(shape) > _MOST_AXES or not all(map(is_size, shape)):
         raise ModelFileError(f"{where} has no shape of at most {_MOST_AXES} sizes")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_size, offsets)):
         raise ModelFileError(f"{where} must have two data_offsets")
     start, stop = offsets
+    if math.prod(filter(None, shape)) * dtype.itemsize >= 2**63:  # NumPy has no such axes
+        raise ModelFileError(f"{where} has no shape: {brief(shape)} is too large")
     if math.prod(shape) * dtype.itemsize != stop - start:
         raise ModelFileError(
             f"{where} of shape {tuple(shape)} and dtype {dtype} does not take the "
