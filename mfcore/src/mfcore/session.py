@@ -15,27 +15,23 @@ from mfcore.engine import (
     EngineName,
     Memory,
     Program,
-    Trainer,
     find_engine,
 )
 from mfcore.errors import (
-    ExecutionError,
-    FeedDtypeError,
-    FeedShapeError,
     GradientError,
     MissingFeedError,
-    NodeUseError,
     ObservedEngineWarning,
     UnknownNodeError,
-    type_name,
 )
-from mfcore.feeding import Feeding, Feeds, checked_rows, example_of
+from mfcore.feeding import Feeding, Feeds, example_of
 from mfcore.graph import Graph, _some, replay_sort
-from mfcore.node import Array, Node, Parameter, as_array
+from mfcore.node import Array, Node, Parameter
 from mfcore.optimizer import OptimizerState, Updates
 from mfcore.plugins import Observers, close_all
 from mfcore.registry import nobody_listens, observers, unheard_steps
-from mfcore.run import Run, gradient_of_itself, read_only
+from mfcore.row_training import RowTraining
+from mfcore.run import Run, gradient_of_itself
+from mfcore.training_state import TrainingState
 
 if TYPE_CHECKING:
     from mfcore.plugins import Observer
@@ -103,20 +99,19 @@ class Session:
             self._let_listen(tracers)
         if not isinstance(graph, Graph):
             graph = Graph(graph) if isinstance(graph, Node) else Graph(*graph)
-            own: tuple[Observer, ...] = self.observers
-            sorting = Observers([o for o in own if o.wants("sort", None)])
-            if sorting:
-                replay_sort(graph, sorting)
+            self._tell_of_the_sort(graph)
         self.graph = graph
         self.engine = engine if isinstance(engine, Engine) else find_engine(engine)
         self._asked_for_engine = engine is not None
-        self.rng = np.random.default_rng(seed)
-        self.steps = 0
-        self.running_step: int | None = None
         self.program: Program = self.engine.compile(graph)
         if checkpoint is not False:
             self.program.checkpoint(checkpoint)
-        self._values = [np.array(node.value) for node in graph.parameters]
+        # What changes from run to run:
+        self.rng = np.random.default_rng(seed)
+        self.steps = 0
+        self.running_step: int | None = None
+        self._state = TrainingState(self.program)
+        # What does not: where in a run's memory the leaves are, and how they are filled in.
         self._slot = {node: i for i, node in enumerate(graph.parameters)}
         self._places = tuple(graph.position(node) for node in graph.parameters)
         self._single = [
@@ -125,11 +120,8 @@ class Session:
             if node.value.ndim == 0
         ]
         self._only_output = graph.position(graph.outputs[0]) if len(graph.outputs) == 1 else None
-        self._feed = Feeding(graph, [graph.position(node) for node in graph.inputs])
-        self._feed_step = Feeding(graph, range(len(graph.inputs)))
-        self._updates: Updates | None = None
-        self._trainer: Trainer | None = None
-        self._cost = -1
+        self._feed_memory = Feeding(graph, [graph.position(node) for node in graph.inputs])
+        self._feed_list = Feeding(graph, range(len(graph.inputs)))
 
     def __repr__(self) -> str:
         return f"<Session on {self.engine.name!r} of {self.graph!r}>"
@@ -144,55 +136,6 @@ class Session:
     def trains_on(self) -> EngineName:
         """Name of the engine that training steps run on, with the reason for its choice."""
         return self.program.training_name(self.engine)
-
-    # Parameters
-
-    def __getitem__(self, parameter: Parameter | str) -> Array:
-        """Return a parameter's present value, read-only."""
-        value = self._values[self._parameter(parameter)]
-        return read_only(value if self._trainer is None else value.copy())
-
-    def __setitem__(self, parameter: Parameter | str, value: Any) -> None:
-        """Give a parameter a new value of the same shape; it is copied and cast.
-
-        Raises
-        ------
-        FeedShapeError, FeedDtypeError
-            If the value does not fit the parameter.
-        """
-        i = self._parameter(parameter)
-        node, old = self.graph.parameters[i], self._values[i]
-        try:
-            array = as_array(value, f"the value for {self.graph.describe(node)}")
-        except NodeUseError as error:
-            raise FeedDtypeError(str(error)) from None
-        if array.shape != old.shape:
-            raise FeedShapeError(
-                f"{self.graph.describe(node)} has shape {old.shape}, "
-                f"but a value of shape {array.shape} was given"
-            )
-        if self._trainer is None:
-            self._values[i] = array.astype(old.dtype)
-        else:
-            old[...] = array
-
-    @property
-    def parameters(self) -> dict[Parameter, Array]:
-        """A copy of all parameters' present values."""
-        return {
-            node: value.copy()
-            for node, value in zip(self.graph.parameters, self._values, strict=True)
-        }
-
-    def _parameter(self, parameter: Parameter | str) -> int:
-        node = self.graph[parameter] if isinstance(parameter, str) else parameter
-        try:
-            return self._slot[node]  # type: ignore[index]
-        except (KeyError, TypeError):
-            names = _some([self.graph.name(p) for p in self.graph.parameters])
-            raise UnknownNodeError(
-                f"{parameter!r} is no parameter of this session; it has {names or 'none'}"
-            ) from None
 
     # Running
 
@@ -234,14 +177,28 @@ class Session:
     def _memory(self, feeds: Feeds, training: bool) -> Memory:
         """Return the memory of a new run, its leaves filled in."""
         memory = self.program.new_memory(self.rng, training)
-        self._feed(memory, feeds)
-        kept = self._trainer is None
-        for place, value in zip(self._places, self._values, strict=True):
+        self._feed_memory(memory, feeds)
+        state = self._state
+        kept = state.trainer is None
+        for place, value in zip(self._places, state.values, strict=True):
             # A trainer overwrites its values; what a run has shown stays.
             memory[place] = value if kept else value.copy()
         for place in self._single:  # as everywhere in a run, single numbers are NumPy's scalars
             memory[place] = memory[place][()]
         return memory
+
+    def output_position(self, node: Node | None) -> int:
+        """Return the position of a node, by default of the graph's only output."""
+        if node is not None:
+            return self.graph.position(node)
+        if self._only_output is None:
+            raise GradientError(
+                f"the graph has {len(self.graph.outputs)} outputs: say of which one the "
+                f"gradient is wanted"
+            )
+        return self._only_output
+
+    # Training
 
     def step(self, feeds: Feeds | None, optimizer: Any, *, cost: Node | None = None) -> float:
         """Train for one step: forward, backward, update.
@@ -259,21 +216,36 @@ class Session:
         -------
         float
             The cost before the update.
+
+        Raises
+        ------
+        FeedError
+            If a feed is missing, unknown, or of the wrong shape or dtype.
+        GradientError
+            If no cost is given and the graph has several outputs, or the cost is no scalar.
+        ExecutionError
+            If an operation or the optimizer's update fails.
         """
         if feeds is None:
             feeds = {}
-        trainer = self._trainer
+        # The quick way, for a step like the one before it that nobody listens to.
+        state = self._state
+        trainer = state.trainer
         if (
             trainer is not None
             and trainer.optimizer is optimizer
             and cost is None
-            and self._cost == self._only_output
+            and state.cost == self._only_output
             and (nobody_listens(self) or unheard_steps(self, 1))
-            and (inputs := self._feed_step.alike(feeds)) is not None
+            and (inputs := self._feed_list.alike(feeds)) is not None
             and (again := trainer.again(inputs)) is not None
         ):
             self.steps += 1
             return again
+        return self._careful_step(feeds, optimizer, cost)
+
+    def _careful_step(self, feeds: Feeds, optimizer: Any, cost: Node | None) -> float:
+        """Train for one step, whatever it is like; tell listeners when it starts and ends."""
         number = self.steps + 1
         listening = observers("training", number, self)
         if listening:
@@ -281,10 +253,10 @@ class Session:
         place = self.output_position(cost)
         loss = None
         if self.program.trains and not observers("run", number, self):
-            inputs = [None] * len(self.graph.inputs)
-            self._feed_step(inputs, feeds)
-            self._feed_step.remember(inputs)
-            loss = self._trainer_for(optimizer, place).step(inputs)
+            inputs: list[Any] = [None] * len(self.graph.inputs)
+            self._feed_list(inputs, feeds)
+            self._feed_list.remember(inputs)
+            loss = self._state.trainer_for(optimizer, place, self.rng).step(inputs)
         if loss is None:
             self.running_step = number
             try:
@@ -297,8 +269,9 @@ class Session:
         return loss
 
     def _plain_step(self, feeds: Feeds, optimizer: Any, place: int) -> float:
-        self._settle()
+        """Train for one step by a run forward and backward, where no engine does all of it."""
         program = self.program
+        self._state.settle()
         if observers("run", self.running_step, self):
             memory = self.run(feeds, training=True).propagate(place, self._places, None)
         else:
@@ -306,10 +279,7 @@ class Session:
             program.forward(memory)
             seed = gradient_of_itself(self.graph, place, program.value(memory, place))
             memory = program.backward(memory, place, self._places, seed)
-        updates = self._updates_of(optimizer)
-        gradients = program.gradients(memory, self._places)
-        self._values = updates.apply(self._values, gradients)
-        self._updates = updates
+        self._state.update(optimizer, program.gradients(memory, self._places))
         value = program.value(memory, place)
         return float(value if type(value) is np.float64 else value.item())
 
@@ -355,34 +325,8 @@ class Session:
         IndexError
             If ``rows`` are not rows of the data.
         """
-        place = self.output_position(cost)
-        arrays: list[Any] = [None] * len(self.graph.inputs)
-        self._feed_step.rows(arrays, data)
-        rows = checked_rows(rows, min((len(array) for array in arrays), default=0))
-        losses: list[float] = []
-        inputs = self.graph.inputs
-        compiled = self.program.trains
-        while len(losses) < len(rows):
-            left = rows[len(losses) :]
-            unheard = unheard_steps(self, len(left)) if compiled else 0
-            if unheard:
-                trainer = self._trainer_for(optimizer, place, planned)
-                before = trainer.steps
-                try:
-                    done = trainer.epoch(arrays, left[:unheard], stop_when_not_finite)
-                finally:  # Ctrl-C ends an epoch between two steps
-                    self.steps += trainer.steps - before
-                if len(done) == len(rows) or (stop_when_not_finite and 0 < len(done) < unheard):
-                    return np.concatenate([losses, done]) if losses else done
-                losses += done.tolist()
-                compiled = len(done) == unheard
-            else:
-                batch = [np.take(array, left[0], axis=0) for array in arrays]
-                feeds = dict(zip(inputs, batch, strict=True))
-                losses.append(self.step(feeds, optimizer, cost=cost))
-            if stop_when_not_finite and losses and not np.isfinite(losses[-1]):
-                break
-        return np.array(losses, dtype=np.float64)
+        training = self._on_rows(data, optimizer, cost)
+        return training.epoch(rows, stop_when_not_finite, planned)
 
     def stepper(
         self, data: Feeds, optimizer: Any, *, cost: Node | None = None
@@ -407,31 +351,12 @@ class Session:
         FeedError
             If the data do not fit the inputs, or are of different lengths.
         """
-        place = self.output_position(cost)
+        return self._on_rows(data, optimizer, cost).stepper()
+
+    def _on_rows(self, data: Feeds, optimizer: Any, cost: Node | None) -> RowTraining:
         arrays: list[Any] = [None] * len(self.graph.inputs)
-        self._feed_step.rows(arrays, data)
-        inputs = self.graph.inputs
-        trainer: Trainer | None = None
-        quick: Callable[[Any], float | None] | None = None
-
-        def step(rows: Any) -> float:
-            nonlocal trainer, quick
-            if quick is not None and self._trainer is trainer and nobody_listens(self):
-                loss = quick(rows)
-                if loss is not None:
-                    self.steps += 1
-                    return loss
-            chosen = checked_rows([rows], min(map(len, arrays), default=0))[0]
-            batch = [np.take(array, chosen, axis=0) for array in arrays]
-            loss = self.step(dict(zip(inputs, batch, strict=True)), optimizer, cost=cost)
-            if self._trainer is not trainer:
-                trainer = self._trainer
-                quick = None
-                if trainer is not None and self._cost == place:
-                    quick = trainer.stepper(arrays)
-            return loss
-
-        return step
+        self._feed_list.rows(arrays, data)
+        return RowTraining(self, self._state, arrays, optimizer, cost)
 
     def compile(
         self, shapes: Mapping[Any, Any], optimizer: Any = None, *, cost: Node | None = None
@@ -461,33 +386,45 @@ class Session:
             If the engine compiles nothing.
         """
         arrays: list[Any] = [None] * len(self.graph.inputs)
-        self._feed_step(arrays, {node: example_of(node, x) for node, x in shapes.items()})
+        self._feed_list(arrays, {node: example_of(node, x) for node, x in shapes.items()})
         place = self.output_position(cost) if optimizer is not None else -1
         return self.program.compiled(arrays, optimizer, place)
 
-    def _trainer_for(self, optimizer: Any, place: int, planned: int | None = None) -> Trainer:
-        trainer = self._trainer
-        if trainer is not None and trainer.optimizer is optimizer and self._cost == place:
-            return trainer
-        self._settle()
-        trainer = self.program.trainer(
-            self._updates_of(optimizer), place, self._values, self.rng, planned
-        )
-        self._trainer, self._cost, self._values = trainer, place, trainer.values
-        return trainer
+    # Parameters
 
-    def _updates_of(self, optimizer: Any) -> Updates:
-        """Return the optimizer with what it remembers, which is nothing if it is another one."""
-        if self._updates is None or self._updates.optimizer is not optimizer:
-            return Updates(optimizer, self._values)
-        return self._updates
+    def __getitem__(self, parameter: Parameter | str) -> Array:
+        """Return a parameter's present value, read-only."""
+        return self._state[self._parameter(parameter)]
 
-    def _settle(self) -> None:
-        """Take parameters and the optimizer's state back from the engine that trained them."""
-        if self._trainer is not None:
-            self._updates = self._trainer.updates()
-            self._values = [value.copy() for value in self._trainer.values]
-            self._trainer = None
+    def __setitem__(self, parameter: Parameter | str, value: Any) -> None:
+        """Give a parameter a new value of the same shape; it is copied and cast.
+
+        Raises
+        ------
+        FeedShapeError, FeedDtypeError
+            If the value does not fit the parameter.
+        """
+        self._state[self._parameter(parameter)] = value
+
+    @property
+    def parameters(self) -> dict[Parameter, Array]:
+        """A copy of all parameters' present values."""
+        return {
+            node: value.copy()
+            for node, value in zip(self.graph.parameters, self._state.values, strict=True)
+        }
+
+    def _parameter(self, parameter: Parameter | str) -> int:
+        node = self.graph[parameter] if isinstance(parameter, str) else parameter
+        try:
+            return self._slot[node]  # type: ignore[index]
+        except (KeyError, TypeError):
+            names = _some([self.graph.name(p) for p in self.graph.parameters])
+            raise UnknownNodeError(
+                f"{parameter!r} is no parameter of this session; it has {names or 'none'}"
+            ) from None
+
+    # Saving and going on
 
     def optimizer_state(self) -> Updates | None:
         """Return a copy of what the optimizer of the steps so far remembers.
@@ -500,13 +437,7 @@ class Session:
             Its ``optimizer``, ``steps``, and ``states``: a tuple of arrays for each parameter,
             in the graph's order. ``None`` before the first step.
         """
-        if self._trainer is not None:
-            return self._trainer.updates()
-        old = self._updates
-        if old is None:
-            return None
-        states = [tuple([_copied(value) for value in state]) for state in old.states]
-        return Updates(old.optimizer, self._values, states, old.steps)
+        return self._state.copied_updates()
 
     def restore(
         self,
@@ -547,29 +478,7 @@ class Session:
         given = {self._parameter(parameter): x for parameter, x in parameters.items()}
         if missing := [self.graph.name(n) for i, n in enumerate(nodes) if i not in given]:
             raise MissingFeedError(f"no value is given for {_some(missing)}")
-        values = []
-        for i, node in enumerate(nodes):
-            array = np.array(given[i])
-            if array.shape != node.value.shape or array.dtype != node.value.dtype:
-                raise FeedShapeError(
-                    f"{self.graph.describe(node)} is {node.value.dtype} of shape "
-                    f"{node.value.shape}, not {array.dtype} of shape {array.shape}"
-                )
-            values.append(array)
-        fresh = Updates(optimizer, values).states
-        if [len(state) for state in states] != [len(state) for state in fresh]:
-            raise ExecutionError(f"the states are not those of {type_name(optimizer)}")
-        for node, state, first in zip(nodes, states, fresh, strict=True):
-            # The code that an engine compiles relies on the sizes.
-            if self.program.trains and _kinds(state) != _kinds(first):
-                raise ExecutionError(
-                    f"the state for {self.graph.describe(node)} is {_kinds(state)}, where "
-                    f"{type_name(optimizer)} has {_kinds(first)}"
-                )
-        copies = [tuple([_copied(value) for value in state]) for state in states]
-        self._trainer = None
-        self._values = values
-        self._updates = Updates(optimizer, values, copies, updates)
+        self._state.restore([given[i] for i in range(len(nodes))], optimizer, states, updates)
         self.steps = steps
 
     # Tracers
@@ -597,6 +506,11 @@ class Session:
         self.observers, made = observing_all(tracers)
         self._finalizer = weakref.finalize(self, close_all, made)
 
+    def _tell_of_the_sort(self, graph: Graph) -> None:
+        """Tell this session's own tracers how the graph that it built was sorted."""
+        if sorting := Observers([o for o in self.observers if o.wants("sort", None)]):
+            replay_sort(graph, sorting)
+
     def _say_who_is_observed(self) -> None:
         if self._asked_for_engine and not self.program.observable:
             self._asked_for_engine = False
@@ -606,22 +520,3 @@ class Session:
                 ObservedEngineWarning,
                 stacklevel=3,
             )
-
-    def output_position(self, node: Node | None) -> int:
-        """Return the position of a node, by default of the graph's only output."""
-        if node is not None:
-            return self.graph.position(node)
-        if self._only_output is None:
-            raise GradientError(
-                f"the graph has {len(self.graph.outputs)} outputs: say of which one the "
-                f"gradient is wanted"
-            )
-        return self._only_output
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _kinds(state: OptimizerState) -> list[tuple[tuple[int, ...], str]]:
-    return [(np.shape(value), str(np.asarray(value).dtype)) for value in state]
