@@ -1,6 +1,8 @@
 """MiniFlow's core: computation graphs on NumPy, made of plugins.
 
 Names are imported when they are first used, so that ``import mfcore`` costs nothing.
+
+PYTEST_DONT_REWRITE: who imports mfcore before pytest starts is not warned of it.
 """
 
 from __future__ import annotations
