@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import mfcore as mf
 from mfcore.errors import ExecutionError, FeedShapeError, MissingFeedError
+from mfcore.random_states import random_state
 from mfops_nn import MSE, Dropout, Linear, Sigmoid
 from mfoptim import (
     SGD,
@@ -32,7 +33,7 @@ from mfoptim import (
     fit,
     read_checkpoint,
 )
-from mfoptim.saved_training import random_state, set_random_state
+from mfoptim.saved_training import set_random_state
 
 ENGINES = ["reference", "numpy"]
 X_ = np.random.default_rng(3).normal(size=(23, 4))
@@ -414,7 +415,7 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path):
 
     arrays = safetensors.load(checkpoint.files()[-1].read_bytes())
 
-    np.testing.assert_array_equal(arrays["parameters/W1"], history.session["W1"])
+    np.testing.assert_array_equal(arrays["parameters.W1"], history.session["W1"])
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -593,11 +594,11 @@ def test_the_newest_that_is_whole_is_taken(tmp_path):
     files[-1].write_bytes(files[-1].read_bytes()[:-20])
     files[-2].write_bytes(b"")
 
-    with pytest.warns(CheckpointWarning, match=r"000007.* bytes of arrays.*going on .*000005"):
+    with pytest.warns(CheckpointWarning, match=r"000007.* truncated.*going on .*000005"):
         resumed = train(resume=tmp_path)
 
     assert content(resumed) == content(train())
-    with pytest.raises(CheckpointError, match="was cut off"):
+    with pytest.raises(CheckpointError, match="a truncated one"):
         train(resume=files[-2])
 
 
@@ -740,7 +741,7 @@ def test_generators_of_every_kind_resume(tmp_path, bits):
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
@@ -750,28 +751,29 @@ values = st.recursive(
 @given(values)
 def test_documents_come_back_as_they_were(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "document"
-    checkpoint_file.write(path, value)
+    checkpoint_file.write(path, {"x": value})
 
-    assert repr(checkpoint_file.read(path)) == repr(value)
+    assert repr(checkpoint_file.read(path)) == repr({"x": value})
 
 
 @pytest.mark.parametrize("dtype", [*"?bBhHiIlLqQefd", ">f8", ">i2"])
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3)])
 def test_arrays_come_back_as_they_were(tmp_path, dtype, shape):
     array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
-    checkpoint_file.write(tmp_path / "document", {"a": [array, array.T], "a/0": array})
+    checkpoint_file.write(tmp_path / "document", {"a": [array, array.T], "a.0": array})
 
     found = checkpoint_file.read(tmp_path / "document")
 
     np.testing.assert_array_equal(found["a"][0], array, strict=dtype[0] != ">")
     np.testing.assert_array_equal(found["a"][1], array.T)
-    np.testing.assert_array_equal(found["a/0"], array)
+    np.testing.assert_array_equal(found["a.0"], array)
     assert found["a"][0].flags.writeable
 
 
 def test_what_a_checkpoint_cannot_hold_is_named(tmp_path):
-    for value, said in ((object(), "x/0, which is object"), (np.zeros(1, complex), "complex128"),
-                        ({1: 2}, "dict")):  # fmt: skip
+    for value, said in ((object(), "x: object has no place"), (np.zeros(1, complex), "complex128"),
+                        ({1: 2}, "dict"), (MSE, "MSE has no place among data"),
+                        (CosineDecay(0.1, steps=2), "CosineDecay has no place")):  # fmt: skip
         with pytest.raises(CheckpointError, match=said):
             checkpoint_file.write(tmp_path / "document", {"x": [value]})
     assert not list(tmp_path.iterdir())

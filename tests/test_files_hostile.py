@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import mfcore as mf
 from mfcore import Constant, Input, Parameter, Session
 from mfcore.errors import GraphFormatError, ModelFileError
-from mfcore.random_state import random_state
+from mfcore.random_states import random_state
 from mfops_basic import Index
 from mfops_nn import MSE, Linear, Sigmoid
 from mfoptim import Adam, Warmup

@@ -28,7 +28,7 @@ from mfcore.json_values import Decoder, Encoder
 from mfcore.needed_packs import PACKS, check_packs, needed_packs, origin
 from mfcore.node import Array, Node, Parameter
 from mfcore.optimizer import OptimizerState, optimizer_spec
-from mfcore.random_state import generator_in, random_state
+from mfcore.random_states import generator_in, random_state
 from mfcore.safetensors import Tensors, brief, encoded, is_size, opened, parsed, read_header
 from mfcore.session import Session
 

@@ -45,6 +45,8 @@ class Encoder:
     store : callable, optional
         Puts an array elsewhere; it is given the array and a label that says whose it is, and
         returns the name to refer to it by. By default arrays are written out.
+    data_only : bool, optional
+        Whether operations and schedules are refused, which readers look up by name.
 
     Attributes
     ----------
@@ -52,7 +54,10 @@ class Encoder:
         The packs whose operations were written.
     """
 
-    def __init__(self, store: Callable[[Array, str], str] | None = None) -> None:
+    def __init__(
+        self, store: Callable[[Array, str], str] | None = None, *, data_only: bool = False
+    ) -> None:
+        self._data_only = data_only
         self.packs: dict[str, Pack] = {}
         self._store = store
         self._names: dict[type, str] = {cls: name for name, cls in _core_operations().items()}
@@ -132,6 +137,8 @@ class Encoder:
         return self._named("optimizer", optimizer, f"{module}.{optimizer.__name__}")
 
     def _named(self, kind: str, cls: Any, likely: str) -> str:
+        if self._data_only:
+            raise GraphFormatError(f"the {kind} {likely} has no place among data")
         if cls in self._names:
             return self._names[cls]
         registry = current()

@@ -13,6 +13,7 @@ import numpy as np
 from mfcore import Array, Engine, Graph, Input, Node, Session
 from mfcore.errors import DefinitionError, DivergenceWarning, type_name
 from mfcore.optimizer import optimizer_spec
+from mfcore.random_states import random_state
 from mfcore.trace import traced
 from mfoptim.batches import Batches, Sampling, checked_data, not_finite, split
 from mfoptim.callbacks import Callbacks
@@ -21,7 +22,7 @@ from mfoptim.errors import CheckpointError, FitError
 from mfoptim.fingerprint import described, of_data, of_graph, of_optimizer
 from mfoptim.history import History
 from mfoptim.progress import Progress
-from mfoptim.saved_training import random_state, set_random_state
+from mfoptim.saved_training import set_random_state
 from mfoptim.training import Training
 
 SAMPLINGS = ("shuffle", "resample")

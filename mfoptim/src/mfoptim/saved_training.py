@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mfcore import Array, Session
+from mfcore import Array, Session, random_states
 from mfcore.errors import MiniFlowError
 from mfoptim import checkpoint_file
 from mfoptim.errors import CheckpointError
@@ -131,7 +131,7 @@ def read_checkpoint(path: str | PathLike[str]) -> SavedTraining:
     """
     path = Path(path)
     document = checkpoint_file.read(path)
-    if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+    if document.pop("format", None) != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of format {FORMAT}")
     if document.keys() != _CHECKS.keys() or not all(
         holds(document[name]) for name, holds in _CHECKS.items()
@@ -150,11 +150,6 @@ def read_checkpoint(path: str | PathLike[str]) -> SavedTraining:
 # Random states
 
 
-def random_state(rng: np.random.Generator) -> dict[str, Any]:
-    """Return the state of a random stream."""
-    return dict(rng.bit_generator.state)
-
-
 def set_random_state(path: Path, rng: np.random.Generator, state: Any) -> None:
     """Set a random stream to a state that comes from a file.
 
@@ -163,37 +158,10 @@ def set_random_state(path: Path, rng: np.random.Generator, state: Any) -> None:
     CheckpointError
         If it is none of this kind of stream.
     """
-    fresh = rng.bit_generator.state
-    # NumPy itself would read outside of its arrays where a position is wrong.
-    if not _same_form(state, fresh) or not _positions_fit(state):
-        raise CheckpointError(
-            f"{path} holds no random state for {type(rng.bit_generator).__name__}"
-        )
     try:
-        rng.bit_generator.state = state
-    except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise CheckpointError(f"{path} holds an unusable random state: {error}") from error
-
-
-def _same_form(one: Any, other: Any) -> bool:
-    if isinstance(other, dict):
-        return (
-            isinstance(one, dict)
-            and one.keys() == other.keys()
-            and all(_same_form(one[key], other[key]) for key in other)
-        )
-    if isinstance(other, np.ndarray):
-        return isinstance(one, np.ndarray) and one.shape == other.shape and one.dtype == other.dtype
-    if isinstance(other, str):
-        return bool(one == other)
-    return type(one) is int and 0 <= one < 2**128
-
-
-def _positions_fit(state: dict[str, Any]) -> bool:
-    inner = state.get("state")
-    if isinstance(inner, dict) and "pos" in inner and inner["pos"] > len(inner["key"]):
-        return False
-    return "buffer_pos" not in state or state["buffer_pos"] <= len(state["buffer"])
+        random_states.set_random_state(rng, state)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 # Contents

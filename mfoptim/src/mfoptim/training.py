@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 
 from mfcore import Array, Node, Parameter, Session
+from mfcore.random_states import random_state
 from mfcore.registry import observers
 from mfoptim.batches import Batches
 from mfoptim.callbacks import Callbacks, StopTraining
@@ -22,7 +23,7 @@ from mfoptim.checkpoint import (
     restore_callbacks,
 )
 from mfoptim.history import Reason, Stopped
-from mfoptim.saved_training import SavedTraining, random_state
+from mfoptim.saved_training import SavedTraining
 
 
 @attrs.define(eq=False)
