@@ -10,8 +10,9 @@ import numpy as np
 from mfcore.engine import Memory
 from mfcore.errors import BackwardError, ForwardError, NodeUseError, type_name
 from mfcore.graph import Graph
-from mfcore.node import Array, as_array
+from mfcore.node import Array
 from mfcore.operation import spec_of
+from mfcore.values import as_array
 
 
 class Checks:

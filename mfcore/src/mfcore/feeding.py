@@ -16,10 +16,12 @@ from mfcore.errors import (
     MissingFeedError,
     NodeUseError,
     UnknownFeedError,
+    listed,
     type_name,
 )
-from mfcore.graph import Graph, _some
-from mfcore.node import Array, Input, Node, Parameter, as_array, describe
+from mfcore.graph import Graph
+from mfcore.node import Array, Input, Node, Parameter, describe
+from mfcore.values import as_array
 
 Feeds = Mapping[Any, Any]
 """Values of inputs for one run, by input node or by its name."""
@@ -133,7 +135,7 @@ class Feeding:
                 if key not in graph.names[1]:
                     raise UnknownFeedError(
                         f"{key!r} was fed, but the graph has no input of that name; it has "
-                        f"{_some([graph.name(n) for n in graph.inputs]) or 'no inputs'}"
+                        f"{listed([graph.name(n) for n in graph.inputs]) or 'no inputs'}"
                     )
                 key = graph[key]
             if not isinstance(key, Node):
@@ -141,7 +143,7 @@ class Feeding:
             if key not in graph:
                 raise UnknownFeedError(
                     f"{describe(key)} was fed, but it is not part of the graph; the graph's "
-                    f"inputs are {_some([graph.name(n) for n in graph.inputs]) or 'none'}"
+                    f"inputs are {listed([graph.name(n) for n in graph.inputs]) or 'none'}"
                 )
             if not isinstance(key, Input):
                 hint = (

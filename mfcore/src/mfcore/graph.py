@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from mfcore.errors import CycleError, DuplicateNameError, GraphError, UnknownNodeError, type_name
+from mfcore.errors import (
+    CycleError,
+    DuplicateNameError,
+    GraphError,
+    UnknownNodeError,
+    listed,
+    type_name,
+)
 from mfcore.node import Input, Node, Parameter, describe
 from mfcore.registry import observers
 
@@ -112,7 +119,7 @@ class Graph:
         """
         names = self.names[1]
         if name not in names:
-            raise UnknownNodeError(f"the graph has no node {name!r}; it has {_some(names)}")
+            raise UnknownNodeError(f"the graph has no node {name!r}; it has {listed(names)}")
         return names[name]
 
     def __repr__(self) -> str:
@@ -397,9 +404,3 @@ def _cycle_message(
     circle = path[path.index(here) :][::-1]
     names = " -> ".join(describe(found[i]) for i in [*circle, circle[0]][:12])
     return f"the graph has a cycle, so no order exists: {names}"
-
-
-def _some(names: Any, limit: int = 12) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more

@@ -9,7 +9,6 @@ nodes build further nodes (see ``dispatch.py``).
 from __future__ import annotations
 
 import math
-import os
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeAlias
 
@@ -18,9 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mfcore import dispatch
-from mfcore.errors import DefinitionError, NodeUseError, type_name
+from mfcore.errors import DefinitionError, NodeUseError
 from mfcore.inference import Known, infer, known_leaf, known_number
+from mfcore.site import instructions, internal, line_of
 from mfcore.syntax import NumpySyntax
+from mfcore.values import as_constant_value, as_dtype, as_parameter_value, as_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,25 +36,6 @@ NodeLike: TypeAlias = "Node | ArrayLike"
 """What can stand where a node is expected: a node, or a value for a ``Constant``."""
 
 _set = object.__setattr__
-
-
-class _Internal(dict[str, bool]):
-    """By file: whether it stands between the user's line and the node that it builds."""
-
-    files = (
-        os.path.dirname(__file__) + os.sep,
-        os.path.dirname(np.__file__) + os.sep,
-        "<attrs generated",
-    )
-
-    def __missing__(self, file: str) -> bool:
-        self[file] = internal = file.startswith(self.files)
-        return internal
-
-
-_internal = _Internal()
-_instructions: dict[int, int] = {}
-"""One integer for all nodes that were built at the same place of some code: it saves room."""
 
 
 def _valid_name(_node: Any, _attribute: Any, name: Any) -> None:
@@ -73,10 +55,12 @@ class Node(NumpySyntax["Node"]):
     """
 
     name: str | None = attrs.field(default=None, kw_only=True, validator=_valid_name)
+    # Where the node was built, and what is known of its value before a run.
     _code: CodeType | tuple[str, int] = attrs.field(init=False)
     _instruction: int = attrs.field(init=False)
     _known: Known | None = attrs.field(init=False)
 
+    # What an operation is, put there by ``@operation``; leaves have none.
     __operation__: ClassVar[OperationSpec | None] = None
 
     def __init_subclass__(cls) -> None:
@@ -92,11 +76,11 @@ class Node(NumpySyntax["Node"]):
         # The user's line is found now, cheaply, and turned into a file and number on demand.
         frame = sys._getframe(1)
         code = frame.f_code
-        while _internal[code.co_filename] and frame.f_back is not None:
+        while internal[code.co_filename] and frame.f_back is not None:
             frame = frame.f_back
             code = frame.f_code
         _set(self, "_code", code)
-        _set(self, "_instruction", _instructions.setdefault(frame.f_lasti, frame.f_lasti))
+        _set(self, "_instruction", instructions.setdefault(frame.f_lasti, frame.f_lasti))
         _set(self, "_known", self._inferred())
 
     def _inferred(self) -> Known | None:
@@ -141,10 +125,7 @@ class Node(NumpySyntax["Node"]):
         """File and line number of the code that built the node: nearest outside the core."""
         if isinstance(self._code, tuple):
             return self._code
-        for start, stop, line in self._code.co_lines():
-            if line is not None and start <= self._instruction < stop:
-                return self._code.co_filename, line
-        return self._code.co_filename, self._code.co_firstlineno
+        return line_of(self._code, self._instruction)
 
     @classmethod
     def qualified_name(cls) -> str:
@@ -300,58 +281,6 @@ def describe(node: Node, name: str | None = None) -> str:
     )
 
 
-def _as_shape(shape: Any) -> tuple[int | None, ...] | None:
-    if shape is None:
-        return None
-    if isinstance(shape, (int, np.integer)):
-        shape = (shape,)
-    axes = tuple(shape)
-    for axis in axes:
-        if axis is not None and not (isinstance(axis, (int, np.integer)) and axis >= 0):
-            raise NodeUseError(
-                f"a shape holds sizes, or None for an axis of any size, not {axis!r} in {shape!r}"
-            )
-    return tuple(None if axis is None else int(axis) for axis in axes)
-
-
-def _as_dtype(dtype: Any) -> np.dtype[Any] | None:
-    if dtype is None:
-        return None
-    try:
-        result: np.dtype[Any] = np.dtype(dtype)
-    except TypeError as error:
-        raise NodeUseError(f"{dtype!r} is no dtype: {error}") from None
-    if result.kind not in "biuf":
-        raise NodeUseError(f"dtype {result} is not supported: use a float, integer or bool dtype")
-    return result
-
-
-def as_array(value: Any, what: str) -> Array:
-    """Return ``value`` as a numeric array without copying it needlessly.
-
-    Raises
-    ------
-    NodeUseError
-        If the value is no array of floats, integers or bools.
-    """
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise NodeUseError(f"{what}: {error}") from None
-    if array.dtype.kind not in "biuf":
-        raise NodeUseError(
-            f"{what} must be an array of floats, integers or bools, "
-            f"not {type_name(value)} of dtype {array.dtype}"
-        )
-    return array
-
-
-def _frozen_copy(array: Array) -> Array:
-    copy = np.array(array)
-    copy.flags.writeable = False
-    return copy
-
-
 @attrs.define(eq=False, repr=False, on_setattr=attrs.setters.frozen)
 class Input(Node):
     """A value fed anew at each run.
@@ -369,9 +298,9 @@ class Input(Node):
 
     name: str | None = attrs.field(default=None, validator=_valid_name)
     shape: tuple[int | None, ...] | None = attrs.field(
-        default=None, kw_only=True, converter=_as_shape
+        default=None, kw_only=True, converter=as_shape
     )
-    dtype: np.dtype[Any] | None = attrs.field(default=None, kw_only=True, converter=_as_dtype)
+    dtype: np.dtype[Any] | None = attrs.field(default=None, kw_only=True, converter=as_dtype)
 
     def _inferred(self) -> Known | None:
         return None if self.shape is None else known_leaf(self.shape, self.dtype)
@@ -383,11 +312,6 @@ class Input(Node):
         if not np.can_cast(array.dtype, self.dtype, "same_kind"):
             return None
         return array.astype(self.dtype)
-
-
-def _as_parameter_value(value: Any) -> Array:
-    array = as_array(value, "a parameter's value")
-    return _frozen_copy(array if array.dtype.kind == "f" else array.astype(np.float64))
 
 
 @attrs.define(eq=False, repr=False, on_setattr=attrs.setters.frozen)
@@ -402,20 +326,11 @@ class Parameter(Node):
         Name of the parameter.
     """
 
-    value: Array = attrs.field(converter=_as_parameter_value)
+    value: Array = attrs.field(converter=as_parameter_value)
     name: str | None = attrs.field(default=None, validator=_valid_name)
 
     def _inferred(self) -> Known | None:
         return known_leaf(self.value.shape, self.value.dtype)
-
-
-def _as_constant_value(value: Any) -> Array | float | int | bool:
-    if type(value) in (bool, int, float):
-        # Kept as it is: a Python number adapts to the dtype of the array beside it.
-        return value  # type: ignore[no-any-return]
-    if value is None or isinstance(value, (str, bytes)):
-        raise NodeUseError(f"expected a node or a numeric array, got {type_name(value)} {value!r}")
-    return _frozen_copy(as_array(value, "a constant's value"))
 
 
 @attrs.define(eq=False, repr=False, on_setattr=attrs.setters.frozen)
@@ -431,7 +346,7 @@ class Constant(Node):
         Name of the constant.
     """
 
-    value: Array | float | int | bool = attrs.field(converter=_as_constant_value)
+    value: Array | float | int | bool = attrs.field(converter=as_constant_value)
     name: str | None = attrs.field(default=None, validator=_valid_name)
 
     def _inferred(self) -> Known | None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from mfcore.engine import EngineName, Memory
 from mfcore.errors import GradientError
-from mfcore.node import Array, Constant, Node, NodeLike, as_array
+from mfcore.node import Array, Constant, Node, NodeLike
 from mfcore.registry import observers
+from mfcore.values import as_array
 
 if TYPE_CHECKING:
     from mfcore.graph import Graph

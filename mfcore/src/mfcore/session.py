@@ -22,9 +22,10 @@ from mfcore.errors import (
     MissingFeedError,
     ObservedEngineWarning,
     UnknownNodeError,
+    listed,
 )
 from mfcore.feeding import Feeding, Feeds, example_of
-from mfcore.graph import Graph, _some, replay_sort
+from mfcore.graph import Graph, replay_sort
 from mfcore.node import Array, Node, Parameter
 from mfcore.optimizer import OptimizerState, Updates
 from mfcore.plugins import Observers, close_all
@@ -419,7 +420,7 @@ class Session:
         try:
             return self._slot[node]  # type: ignore[index]
         except (KeyError, TypeError):
-            names = _some([self.graph.name(p) for p in self.graph.parameters])
+            names = listed([self.graph.name(p) for p in self.graph.parameters])
             raise UnknownNodeError(
                 f"{parameter!r} is no parameter of this session; it has {names or 'none'}"
             ) from None
@@ -477,7 +478,7 @@ class Session:
         nodes = self.graph.parameters
         given = {self._parameter(parameter): x for parameter, x in parameters.items()}
         if missing := [self.graph.name(n) for i, n in enumerate(nodes) if i not in given]:
-            raise MissingFeedError(f"no value is given for {_some(missing)}")
+            raise MissingFeedError(f"no value is given for {listed(missing)}")
         self._state.restore([given[i] for i in range(len(nodes))], optimizer, states, updates)
         self.steps = steps
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfcore.errors import ExecutionError, FeedDtypeError, FeedShapeError, NodeUseError, type_name
-from mfcore.node import Array, as_array
+from mfcore.node import Array
 from mfcore.optimizer import OptimizerState, Updates
 from mfcore.run import read_only
+from mfcore.values import as_array
 
 if TYPE_CHECKING:
     from mfcore.engine import Program, Trainer

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mfcore import Array, Graph, Input
 from mfcore.errors import DataError, NodeUseError, type_name
-from mfcore.node import as_array
+from mfcore.values import as_array
 
 Sampling = Literal["shuffle", "resample"]
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from mfcore.checks import unbroadcast
 from mfcore.errors import MiniFlowError, type_name
-from mfcore.node import Array, Constant, Node, as_array
+from mfcore.node import Array, Constant, Node
 from mfcore.operation import OperationSpec, spec_of
 from mfcore.run import Run
+from mfcore.values import as_array
 from mftrace.guard_report import ArrayReport, Checks, GuardReport, array_report
 
 UNKNOWN: Any = object()

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import mfcore as mf
-from mfcore.errors import type_name
+from mfcore.errors import listed, type_name
 from mfcore.filters import is_one_of
 from mftrace.draw.words import defaults_of
 from mftrace.errors import TracerOptionError
@@ -18,6 +18,9 @@ from mftrace.format import LIMIT, PRECISION, format_array
 
 PHASES = ("sort", "forward", "backward", "training")
 """What can be shown, in the order in which it happens."""
+
+MOST_NAMES = 8
+"""Of more nodes than this, in one line, the others are counted."""
 
 Line: TypeAlias = list[tuple[str, str]]
 """Pieces of text, each with its style in rich's words; terminals show it, files do not."""
@@ -129,7 +132,7 @@ class ConsoleTracer:
         """Announce the sort, with the nodes that can be taken at once."""
         self._note_names(graph)
         count = f"{len(graph)} node{'s' if len(graph) > 1 else ''}"
-        ready = _some([graph.name(node) for node in graph if not node.inputs])
+        ready = listed([graph.name(node) for node in graph if not node.inputs], MOST_NAMES)
         self._printer.announce(
             PASS,
             [("sort", HEADING), (f"  {count} up to {_outputs(graph)}", PLAIN)],
@@ -425,7 +428,7 @@ def _description(graph: mf.Graph, node: mf.Node) -> Line:
     name, kind = graph.name(node), type(node).__name__
     if node.__operation__ is None:
         return [(name, NODE), ("  ", PLAIN), (kind, OPERATION)]
-    arguments = [_some([graph.name(source) for source in node.inputs])]
+    arguments = [listed([graph.name(source) for source in node.inputs], MOST_NAMES)]
     operation: Any = type(node)
     for field, default in defaults_of(operation).items():
         value = getattr(node, field)
@@ -461,12 +464,7 @@ def _longest(texts: Iterable[str]) -> int:
 
 
 def _outputs(graph: mf.Graph) -> str:
-    return _some([graph.name(node) for node in graph.outputs])
-
-
-def _some(names: Sequence[str], count: int = 8) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    return listed([graph.name(node) for node in graph.outputs], MOST_NAMES)
 
 
 # Options

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from mfcore.errors import DataError
+from mfcore.errors import DataError, listed
 
 DELIMITERS = ",;\t"
 MISSING = frozenset({"", "?", "-", ".", "na", "n/a", "#n/a", "null", "none"})
@@ -59,7 +59,9 @@ def position(column: str, columns: Sequence[str], table: str) -> int:
     folded = {name.casefold(): name for name in columns}
     close = [folded[name] for name in difflib.get_close_matches(column.casefold(), folded, n=3)]
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    raise DataError(f"{table} has no column {column!r}.{hint} Its columns are {_some(columns)}.")
+    raise DataError(
+        f"{table} has no column {column!r}.{hint} Its columns are {listed(columns, 20)}."
+    )
 
 
 def read_table(path: str | Path, *, drop: Iterable[str] = ()) -> Table:
@@ -109,7 +111,7 @@ def read_table(path: str | Path, *, drop: Iterable[str] = ()) -> Table:
         lines.append(line)
     if missing:
         raise DataError(
-            f"{name} has {_count(len(missing), 'missing value')}: {_some(missing, 3)}. "
+            f"{name} has {_count(len(missing), 'missing value')}: {listed(missing, 3)}. "
             f"Fill them in, or leave out those lines or columns (--drop COLUMN)."
         )
     array = np.array(values, dtype=np.float64).reshape(len(values), len(kept))
@@ -159,11 +161,11 @@ def _columns(name: str, header: Sequence[str]) -> list[str]:
         )
     if all(_is_number(column) for column in columns):
         raise DataError(
-            f"{name} begins with numbers ({_some(columns, 4)}): the first line must name the "
+            f"{name} begins with numbers ({listed(columns, 4)}): the first line must name the "
             f"columns."
         )
     if twice := [column for column, count in Counter(columns).items() if count > 1]:
-        raise DataError(f"{name} has several columns of the name {_some(twice)}. Rename them.")
+        raise DataError(f"{name} has several columns of the name {listed(twice, 20)}. Rename them.")
     return columns
 
 
@@ -195,8 +197,3 @@ def _is_number(cell: str) -> bool:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _some(names: Sequence[str], limit: int = 20) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
