@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from mfcore.asking import takes_many
+
 if TYPE_CHECKING:
     from mfcore.operation import OperationSpec
 
@@ -56,7 +58,7 @@ class Call:
         self.takes_inputs_only = picked == list(range(first, first + count))
         self.pick: Callable[[Sequence[int]], Sequence[int]] = gather(picked)
         self.wanted = -1
-        starred = bool(function.__code__.co_flags & 0x04)
+        starred = takes_many(function)
         self.function = function
         if keywords or (many in asks and not starred):
             size = count - len(spec.inputs) + 1

@@ -7,7 +7,6 @@ hyperparameters (all others). ``backward`` asks by parameter name for what it ne
 
 from __future__ import annotations
 
-import inspect
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
@@ -16,6 +15,7 @@ from typing import Any, TypeVar, dataclass_transform, overload
 import attrs
 
 from mfcore.annotations import annotations_of, holds_nodes, input_kind, type_validator
+from mfcore.asking import asked_names, static_function, takes_many
 from mfcore.errors import DefinitionError, NodeUseError
 from mfcore.node import Constant, Node, as_node
 from mfcore.syntax import first_symbol
@@ -104,7 +104,7 @@ class OperationSpec:
         keywords: frozenset[str],
         given: Mapping[str, Any],
     ) -> Any:
-        star = self.inputs[-1] if function.__code__.co_flags & inspect.CO_VARARGS else None
+        star = self.inputs[-1] if takes_many(function) else None
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for name in asks:
@@ -282,76 +282,102 @@ def _tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
+_NODE_FIELDS = frozenset(field.name for field in attrs.fields(Node))
+
+
 def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str]) -> type:
     where = f"operation {cls.__qualname__}"
     if not (isinstance(cls, type) and issubclass(cls, Node)):
         raise DefinitionError(f"{where} must subclass mfcore.Node")
-    inputs: list[str] = []
-    hyperparameters: list[str] = []
-    variadic = False
-
-    def transform(owner: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-        nonlocal variadic
-        hints = annotations_of(owner)
-        result = []
-        for field in fields:
-            if field.name in _NODE_FIELDS and field.inherited:  # type: ignore[attr-defined]
-                result.append(field)
-                continue
-            if field.name in RESERVED or field.name.startswith("_"):
-                raise DefinitionError(f"{where}: a field cannot be called {field.name!r}")
-            kind = input_kind(hints[field.name])
-            if kind is None and holds_nodes(hints[field.name]):
-                raise DefinitionError(
-                    f"{where}: {field.name} is typed {hints[field.name]}; an input is typed "
-                    f"`Node`, and a last one that takes any number `tuple[Node, ...]`"
-                )
-            if kind is None:
-                hyperparameters.append(field.name)
-                validator = field.validator or type_validator(hints[field.name], field.name)
-                result.append(field.evolve(kw_only=True, validator=validator))
-                continue
-            if variadic:
-                raise DefinitionError(f"{where}: the variadic input must be the last input")
-            variadic = kind == "variadic"
-            inputs.append(field.name)
-            converter = _as_nodes if variadic else as_node
-            result.append(field.evolve(converter=converter))
-        return result
-
+    fields = _Fields(where)
     built: Any = attrs.define(
-        cls, eq=False, repr=False, on_setattr=attrs.setters.frozen, field_transformer=transform
+        cls, eq=False, repr=False, on_setattr=attrs.setters.frozen, field_transformer=fields.read
     )
+    inputs, variadic = fields.inputs, fields.variadic
     if not inputs:
         raise DefinitionError(f"{where} has no input: type at least one field as Node")
-    forward, backward = (static_function(built, name, where) for name in ("forward", "backward"))
+    built.__operation__ = _spec(built, fields, declared, broadcasts)
+    built.inputs = property(_inputs_getter(inputs, variadic), doc=Node.inputs.__doc__)
+    if variadic:
+        _accept_many(built, inputs)
+    if "__attrs_post_init__" in vars(built):
+        _keep_site(built)
+    return built  # type: ignore[no-any-return]
+
+
+class _Fields:
+    """The fields of a class that becomes an operation: its inputs, and its hyperparameters.
+
+    Parameters
+    ----------
+    where : str
+        Which class, for messages.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.inputs: list[str] = []
+        self.hyperparameters: list[str] = []
+        self.variadic = False
+
+    def read(self, owner: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+        """Note the names of the fields; return the fields with what converts and checks them."""
+        hints = annotations_of(owner)
+        return [
+            field
+            if field.name in _NODE_FIELDS and field.inherited  # type: ignore[attr-defined]
+            else self._field(field, hints[field.name])
+            for field in fields
+        ]
+
+    def _field(self, field: attrs.Attribute[Any], hint: Any) -> attrs.Attribute[Any]:
+        name, where = field.name, self.where
+        if name in RESERVED or name.startswith("_"):
+            raise DefinitionError(f"{where}: a field cannot be called {name!r}")
+        kind = input_kind(hint)
+        if kind is None and holds_nodes(hint):
+            raise DefinitionError(
+                f"{where}: {name} is typed {hint}; an input is typed "
+                f"`Node`, and a last one that takes any number `tuple[Node, ...]`"
+            )
+        if kind is None:
+            self.hyperparameters.append(name)
+            return field.evolve(
+                kw_only=True, validator=field.validator or type_validator(hint, name)
+            )
+        if self.variadic:
+            raise DefinitionError(f"{where}: the variadic input must be the last input")
+        self.variadic = kind == "variadic"
+        self.inputs.append(name)
+        return field.evolve(converter=_as_nodes if self.variadic else as_node)
+
+
+def _spec(
+    cls: type, fields: _Fields, declared: tuple[Any, ...], broadcasts: bool | Iterable[str]
+) -> OperationSpec:
+    """Return what the core knows about an operation, its functions checked."""
+    where, inputs = fields.where, fields.inputs
+    forward, backward = (static_function(cls, name, where) for name in ("forward", "backward"))
     if forward is None:
         raise DefinitionError(f"{where} has no forward")
-    fields = {*inputs, *hyperparameters}
-    many = inputs[-1] if variadic else None
-    # What the forward of the operation that is its input `result` has saved.
-    of_result = {"saved_of_result"} if "result" in inputs else set()
-    forward_asks, forward_keywords = asked_names(
-        forward, fields | FORWARD_EXTRAS | of_result, where, many
-    )
+    provided = {*inputs, *fields.hyperparameters}
+    if "result" in inputs:  # what the forward of the operation that is this input has saved
+        provided.add("saved_of_result")
+    many = inputs[-1] if fields.variadic else None
+    forward_asks, forward_keywords = asked_names(forward, provided | FORWARD_EXTRAS, where, many)
     backward_asks, backward_keywords = (
-        asked_names(backward, fields | BACKWARD_EXTRAS | of_result, where, many)
+        asked_names(backward, provided | BACKWARD_EXTRAS, where, many)
         if backward
         else ((), frozenset())
     )
     summed = frozenset(inputs if broadcasts is True else broadcasts or ())
     if unknown := summed - set(inputs):
         raise DefinitionError(f"{where}: broadcasts names {sorted(unknown)}, which are no inputs")
-    if variadic:
-        _accept_many(built, inputs)
-    if "__attrs_post_init__" in vars(built):
-        _keep_site(built)
-    built.inputs = property(_inputs_getter(inputs, variadic), doc=Node.inputs.__doc__)
-    built.__operation__ = OperationSpec(
-        name=built.__name__,
+    return OperationSpec(
+        name=cls.__name__,
         inputs=tuple(inputs),
-        variadic=variadic,
-        hyperparameters=tuple(hyperparameters),
+        variadic=fields.variadic,
+        hyperparameters=tuple(fields.hyperparameters),
         forward=forward,
         backward=backward,
         forward_asks=forward_asks,
@@ -360,26 +386,8 @@ def _build(cls: type, declared: tuple[Any, ...], broadcasts: bool | Iterable[str
         backward_keywords=backward_keywords,
         broadcasts=summed,
         declared=declared,
-        wanted_type=_wanted_type(inputs, "wanted" in backward_asks and not variadic),
+        wanted_type=_wanted_type(inputs, "wanted" in backward_asks and not fields.variadic),
     )
-    return built  # type: ignore[no-any-return]
-
-
-def static_function(cls: type, name: str, where: str) -> Callable[..., Any] | None:
-    """Return the function behind a static method of a class, ``None`` where there is none.
-
-    Raises
-    ------
-    DefinitionError
-        If the class has the method, but not as a static one.
-    """
-    for base in cls.__mro__:
-        if name in vars(base):
-            raw = vars(base)[name]
-            if not isinstance(raw, staticmethod):
-                raise DefinitionError(f"{where}: {name} must be a @staticmethod")
-            return raw.__func__
-    return None
 
 
 def _wanted_type(inputs: list[str], named: bool) -> Callable[[Iterable[bool]], tuple[bool, ...]]:
@@ -387,46 +395,6 @@ def _wanted_type(inputs: list[str], named: bool) -> Callable[[Iterable[bool]], t
         return tuple
     by_name: Any = namedtuple("wanted", inputs)  # type: ignore[misc]
     return by_name._make
-
-
-_NODE_FIELDS = frozenset(field.name for field in attrs.fields(Node))
-
-
-def asked_names(
-    function: Any, provided: Iterable[str], where: str, many: str | None = None
-) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the parameters of a function, and which of them are keyword-only.
-
-    ``many`` names what may be taken one by one, as ``*terms``.
-
-    Raises
-    ------
-    DefinitionError
-        If the function asks for a name that is not ``provided``.
-    """
-    code = getattr(function, "__code__", None)
-    if code is None:
-        raise DefinitionError(f"{where}: {function!r} must be a plain Python function")
-    count, keywords = code.co_argcount, code.co_kwonlyargcount
-    names: tuple[str, ...] = code.co_varnames[: count + keywords]
-    keyword_only = frozenset(names[count:])
-    if code.co_flags & 0x08:
-        raise DefinitionError(f"{where}: {function.__name__} must ask by name, not with **keywords")
-    if code.co_flags & 0x04:
-        star = code.co_varnames[count + keywords]
-        if star != many:
-            raise DefinitionError(
-                f"{where}: {function.__name__} takes *{star}, but only a variadic input can be"
-            )
-        names = (*names[:count], star, *names[count:])
-    provided = set(provided)
-    for name in names:
-        if name not in provided:
-            raise DefinitionError(
-                f"{where}: {function.__name__} asks for {name!r}, which nothing provides; "
-                f"it may ask for {', '.join(sorted(provided))}"
-            )
-    return names, keyword_only
 
 
 def _inputs_getter(names: list[str], variadic: bool) -> Callable[[Any], tuple[Node, ...]]:

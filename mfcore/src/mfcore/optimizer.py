@@ -13,13 +13,10 @@ import attrs
 import numpy as np
 
 from mfcore.annotations import annotations_of, type_validator
+from mfcore.asking import asked_names, static_function
 from mfcore.errors import DefinitionError, ExecutionError, type_name
 from mfcore.node import Array
-from mfcore.operation import (
-    asked_names,
-    hyperparameter,
-    static_function,
-)
+from mfcore.operation import hyperparameter
 
 T = TypeVar("T", bound=type)
 
