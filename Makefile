@@ -1,6 +1,7 @@
 # make demo    train on the Boston housing data        make test    the whole suite
 # make check   ruff and mypy                           make bench   benchmarks
-# make clean   remove what these have made             make bench-peers   install the peers
+# make wheels  what is published, into dist            make bench-peers   install the peers
+# make clean   remove what these have made
 #
 # All work in .venv, which is made and filled on the first call and kept up to date after.
 
@@ -17,7 +18,7 @@ TEST_NEEDS := pytest pytest-xdist hypothesis autograd scikit-learn numba scipy t
 # PYTHON=... chooses another one.
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python
 
-.PHONY: help demo test check bench bench-peers clean
+.PHONY: help demo test check wheels bench bench-peers clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,7 +33,12 @@ test: $(VENV)/.tests
 check: $(VENV)/.tests
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
-	$(PYTHON_IN_VENV) -m mypy --strict $(addsuffix /src,$(PACKS))
+	$(PYTHON_IN_VENV) -m mypy --strict $(addsuffix /src,$(PACKS)) $(wildcard examples/*/src)
+
+# To write its manifest a pack is imported, so it is built where all that it needs is installed.
+wheels: $(VENV)/.packs
+	HATCH_BUILD_HOOK_ENABLE_MINIFLOW=1 \
+	    $(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist $(addprefix ./,$(PACKS))
 
 bench: $(VENV)/.tests
 	$(PYTHON_IN_VENV) -m benchmarks $(ARGS)
@@ -43,7 +49,7 @@ bench-peers: $(VENV)/.tests
 	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable './miniflow[bench]'
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis boston_loss.png
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis boston_loss.png
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp says that a step was done; it is written last, so that what was cut short is done again.

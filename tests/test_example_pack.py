@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_wheels import Environment
+from test_wheels import Environment, build
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "mfops_extra"
@@ -25,14 +23,8 @@ BORROWED = [
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Wheels of this repository's packs and of the example."""
     pytest.importorskip("numba")
-    built = {}
-    for folder in [*(ROOT / pack for pack in OURS), EXAMPLE]:
-        target = tmp_path_factory.mktemp(folder.name)
-        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        (built[folder.name],) = target.glob("*.whl")
-    return built
+    folders = [*(ROOT / pack for pack in OURS), EXAMPLE]
+    return {folder.name: build(folder, tmp_path_factory.mktemp(folder.name)) for folder in folders}
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +69,21 @@ def test_its_own_tests_pass_against_its_wheel(environment: Environment, tmp_path
     )
 
     assert re.search(r"^20 passed", printed, re.MULTILINE)
+
+
+def test_its_wheel_says_what_it_provides_and_so_it_is_not_imported_for_others(
+    environment: Environment,
+) -> None:
+    shown = environment.run("""
+import sys
+import mfcore as mf
+registry = mf.registry.current()
+registry.operation("Huber")
+print(*(name for name in ("mfops_extra.pack", "mfops_nn.pack") if name in sys.modules))
+print(registry.provider(registry.operation("Huber")).origin)
+""")
+
+    assert shown == "\nmfops-extra 0.1.0\n"
 
 
 def test_it_is_found_with_all_that_it_provides(environment: Environment) -> None:

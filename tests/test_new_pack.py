@@ -16,6 +16,7 @@ from miniflow.cli import main
 from miniflow.new import NewPackError, new_pack
 
 FILES = {
+    ".ci/build",
     ".ci/run",
     ".gitignore",
     "LICENSE",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import os
 import re
 import subprocess
 import sys
@@ -12,23 +14,36 @@ from pathlib import Path
 
 import pytest
 
+from mfcore import manifest
+from mfcore.registry import Registry
+
 ROOT = Path(__file__).parent.parent
 PACKS = ["mfcore", "mfops_basic", "mfops_nn", "mfoptim", "mftrace", "mfjit", "miniflow"]
 NEEDS = {"mfops_nn": ["mfops_basic"], "mfjit": ["mfops_basic"]}
 CORE_DEPENDENCIES = ["numpy", "pluggy", "attrs"]
+DESCRIBED = [pack for pack in PACKS if pack not in ("mfcore", "miniflow")]
+"""The packs that are found by an entry point, and so have a manifest."""
+
+
+def build(project: Path, target: Path) -> Path:
+    """Build the wheel of a project, with its manifest, as it is published."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)],
+        cwd=project,
+        env={**os.environ, "HATCH_BUILD_HOOK_ENABLE_MINIFLOW": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = target.glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A freshly built wheel of every distribution of this repository."""
-    built = {}
-    for pack in PACKS:
-        target = tmp_path_factory.mktemp(pack)
-        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
-        done = subprocess.run(command, cwd=ROOT / pack, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        (built[pack],) = target.glob("*.whl")
-    return built
+    return {pack: build(ROOT / pack, tmp_path_factory.mktemp(pack)) for pack in PACKS}
 
 
 class Environment:
@@ -143,6 +158,56 @@ def test_a_wheel_holds_its_package_typed_and_nothing_else(
     assert not [name for name in of_the_pack if re.search(r"__pycache__|/tests?[/_.]", name)]
 
 
+@pytest.mark.parametrize("pack", DESCRIBED)
+def test_a_wheel_carries_the_manifest_of_its_pack(pack: str, wheels: dict[str, Path]) -> None:
+    archive = zipfile.ZipFile(wheels[pack])
+    (name,) = [name for name in archive.namelist() if name.endswith("miniflow.json")]
+
+    registry = Registry(packs=[pack], disabled=())
+    (loaded,) = [found for found in registry.load() if found.name == pack]
+
+    assert json.loads(archive.read(name)) == json.loads(manifest.write(loaded))
+
+
+LOOK_UPS = """
+import sys
+import mfcore as mf
+registry = mf.registry.current()
+
+
+def imported(look_up, name):
+    before = set(sys.modules)
+    look_up(name)
+    return {m for m in set(sys.modules) - before if not m.startswith("mfcore")} & OURS
+
+
+OURS = {f"{pack}.{module}" for pack, modules in MODULES.items() for module in modules}
+print(*sorted(imported(registry.operation, "mfops_nn.Linear")))
+print(*sorted(imported(registry.operation, "Dropout")))
+print(*sorted(imported(registry.optimizer, "SGD")))
+print(*sorted(imported(registry.tracer, "guard")))
+print({pack.status for pack in registry.packs()})
+"""
+
+
+def test_a_look_up_among_installed_wheels_imports_only_the_module_used(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    packs = ["mfcore", *DESCRIBED]
+    environment = Environment(tmp_path / "env", [wheels[p] for p in packs], CORE_DEPENDENCIES)
+    modules = {
+        pack: [file.stem for file in (ROOT / pack / "src" / pack).glob("*.py")] for pack in packs
+    }
+
+    printed = environment.run(f"MODULES = {modules!r}{LOOK_UPS}")
+
+    linear, dropout, sgd, guard, states = printed.splitlines()
+    assert (linear, dropout) == ("mfops_nn.linear", "mfops_nn.regularization")
+    assert {"mfoptim.sgd", "mfoptim.adam"} & set(sgd.split()) == {"mfoptim.sgd"}
+    assert {"mftrace.guard", "mftrace.record"} & set(guard.split()) == {"mftrace.guard"}
+    assert states == "{'found'}"
+
+
 def test_the_front_door_ships_its_data(wheels: dict[str, Path]) -> None:
     names = zipfile.ZipFile(wheels["miniflow"]).namelist()
 
@@ -159,7 +224,7 @@ def test_the_template_of_new_packs_is_shipped(wheels: dict[str, Path]) -> None:
         if file.is_file()
     }
 
-    assert len(wanted) == 14
+    assert len(wanted) == 15
     assert wanted <= names
 
 

@@ -87,13 +87,14 @@ def test_the_page_works_word_by_word(reader: Reader) -> None:
         elif language == "sh":
             shown.append(reader.run("sh", "-e", "-c", source))
 
-    made, as_generated, changed, checked, trained, _, _, listed = shown
+    made, as_generated, changed, checked, trained, _, listed = shown
     assert "Barron" in made
     assert "8 passed" in as_generated
     assert "9 passed" in changed
     assert re.search(r"mfops_mine.LogCosh +\d+ +- ", checked)
     assert "Signum" in trained
-    (wheel,) = (reader.folder / "dist").iterdir()
+    sources, wheel = sorted((reader.folder / "mfops_mine" / "dist").iterdir(), reverse=True)
+    assert sources.name == "mfops_mine-0.1.0.tar.gz"
     assert wheel.name == "mfops_mine-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
         (manifest,) = [name for name in archive.namelist() if name.endswith("miniflow.json")]

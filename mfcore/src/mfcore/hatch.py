@@ -73,9 +73,10 @@ class ManifestHook(BuildHookInterface[WheelBuilderConfig]):
         )
         if done.returncode:
             self.app.abort(
-                f"{done.stderr.rstrip()}\nNo manifest of {core.name} {self.metadata.version} could "
-                f"be made, and nothing was built. Without HATCH_BUILD_HOOK_ENABLE_MINIFLOW it is "
-                f"built without one."
+                f"{done.stderr.rstrip()}\n"
+                f"No manifest of {core.name} {self.metadata.version} could be made, so that nothing "
+                f"is built. Making one imports the pack, for which all it requires has to be "
+                f"there; HATCH_BUILD_NO_HOOKS=1 builds without."
             )
         return done.stdout
 

@@ -129,7 +129,7 @@ def write(*packs: Pack) -> str:
 
 def _as_json(described: Manifest) -> dict[str, Any]:
     return {
-        **described.provides,
+        **{kind: named for kind, named in described.provides.items() if named},
         "functions": described.functions,
         "listens": described.listens,
     }
@@ -182,7 +182,7 @@ def _difference(what: str, said: str | None, true: str | None) -> str:
 def _read(pack: Pack) -> Manifest | None:
     """Return a pack's manifest, ``None`` without one; raise ``ValueError`` for a useless one."""
     text = next(filter(None, map(pack.read_metadata, PLACES)), None)
-    if text is None:
+    if text is None or _editable(pack):
         return None
     import json
 
@@ -207,6 +207,19 @@ def _read(pack: Pack) -> Manifest | None:
     return Manifest(
         provides, {name: tuple(given) for name, given in functions.items()}, said["listens"]
     )
+
+
+def _editable(pack: Pack) -> bool:
+    """Whether a pack is installed from sources that can change: a manifest would be out of date."""
+    text = pack.read_metadata("direct_url.json")
+    if text is None:
+        return False
+    import json
+
+    try:
+        return bool(json.loads(text)["dir_info"]["editable"])
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:
