@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from wrong_operations import OPERATIONS, OPTIMIZERS, RightAfterAll, Twice, WrongInOneElement
+from wrong_operations import (
+    OPERATIONS,
+    OPTIMIZERS,
+    ClimbsInsteadOfDescending,
+    ForgetsNesterov,
+    RightAfterAll,
+    Twice,
+    WrongInOneElement,
+)
 
 import mfcore as mf
 import mfops_basic
+import mfops_nn
+import mfoptim
 from mfcore.testing import (
     OPERATION_CHECKS,
     OPTIMIZER_CHECKS,
@@ -84,7 +95,9 @@ def test_a_report_counts_what_ran_and_says_what_did_not_apply():
 
     counts = report.counts()
     assert counts["failed"] == counts["expected"] == 0
-    assert counts["passed"] + counts["not applicable"] == len(OPERATION_CHECKS) + 2
+    checks = {outcome.check for outcome in report.outcomes}
+    assert checks >= {"samples", *OPERATION_CHECKS, "engine mfjit.numpy"}
+    assert counts["passed"] + counts["not applicable"] == len(checks) == len(report.outcomes)
     assert report["same node twice"].message == "its samples have no two inputs that are alike"
     assert str(report).startswith(f"{counts['passed']} checks passed (")
 
@@ -115,6 +128,111 @@ def test_an_engine_that_is_not_installed_does_not_apply():
     report = check_operation(Twice, engines=["mfnone.fast"])
 
     assert report["engine mfnone.fast"].status == "not applicable"
+    assert report["engine mfjit.numpy"].message == "not compared: it was not asked for"
+
+
+def test_engines_that_compile_at_once_are_compared_and_the_others_named():
+    report = check_operation(Twice)
+
+    samples = report["samples"].cases
+    assert report["engine mfjit.numpy"].cases == samples
+    assert report["engine mfjit.numpy"].message == f"{samples} runs"
+    assert report["engine mfjit.numba"].status == "not applicable"
+    assert report["engine mfjit.numba"].message.startswith("not compared: it compiles slowly")
+
+
+def test_without_engines_the_report_says_that_none_was_compared():
+    with mf.registry.using(mf.Registry(autoload=False, disabled=())):
+        report = examine_operation(Twice)
+
+    assert report["engine"].message == "not compared: none but the reference is installed"
+
+
+def test_all_engines_can_be_asked_for():
+    class Slow(mf.Engine):
+        name = "slow"
+        slow = True
+
+        def compile(self, graph):
+            raise mf.errors.EngineError(f"{type(graph.outputs[0]).__name__} is beyond me\nat all")
+
+    pack = SimpleNamespace(mf_engines=mf.hookimpl(lambda: [Slow]))
+    pack.mf_engines.__name__ = "mf_engines"
+    registry = mf.Registry(autoload=False, disabled=())
+    registry.register(pack, "mfslow")
+    with mf.registry.using(registry):
+        report = examine_operation(Twice, engines=["all"])
+
+    # What an engine refuses by an error of its own it need not do.
+    told = report["engine mfslow.slow"]
+    assert (told.status, told.message) == (
+        "not applicable",
+        "the engine refuses it: Twice is beyond me",
+    )
+
+
+def test_engines_are_compared_in_training_where_an_operation_differs_there():
+    report = examine_operation(mfops_nn.Dropout)
+
+    assert report["engine mfjit.numpy"].cases == 2 * report["samples"].cases
+
+
+def test_a_wrong_step_is_told_with_hyperparameters_element_and_both_numbers():
+    told = examine_optimizer(ForgetsNesterov)["formula"].message
+
+    assert re.match(
+        r"step 1 of ForgetsNesterov\(.*nesterov=True.*\) is not the formula's, most of all at "
+        r"parameter\[\d, \d\]: update goes from \S+ to \S+, the formula to \S+$",
+        told,
+    )
+
+
+def test_a_formula_is_told_with_its_source():
+    outcome = examine_optimizer(mfoptim.Adam)["formula"]
+
+    assert outcome.message.startswith("Kingma and Ba (2015)")
+    assert outcome.cases == 192
+
+
+def test_an_optimizer_without_a_formula_is_told_how_to_state_it():
+    outcome = examine_optimizer(ClimbsInsteadOfDescending)["formula"]
+
+    assert outcome.status == "not applicable"
+    assert outcome.message.startswith("no published formula is stated: give it a static method")
+
+
+@pytest.mark.parametrize(
+    ("formula", "told"),
+    [
+        ("nowhere.at_all:sgd", "formula 'nowhere.at_all:sgd' cannot be imported"),
+        (lambda theta, gradients: theta, "formula must be a static method"),
+        (staticmethod(lambda theta: theta), "must take the parameter and the gradients"),
+        (staticmethod(lambda theta, gradients, speed: theta), "formula asks for 'speed'"),
+    ],
+)
+def test_a_formula_that_cannot_be_used_is_a_failure(formula, told):
+    @mf.optimizer
+    class Plain:
+        learning_rate: float = 0.1
+
+        @staticmethod
+        def update(parameter, gradient, learning_rate):
+            return parameter - learning_rate * gradient
+
+    Plain.formula = formula
+
+    outcome = examine_optimizer(Plain)["formula"]
+
+    assert outcome.status == "failed"
+    assert told in outcome.message
+
+
+def test_optimizers_are_checked_with_other_hyperparameters_too():
+    report = examine_optimizer(mfoptim.SGD)
+
+    assert report["samples"].cases == 12
+    # The default keeps no state; with momentum there is some.
+    assert report["state"].cases == 8
 
 
 def test_a_pack_that_provides_nothing_is_an_error():

@@ -521,6 +521,17 @@ class DependsOnTheCallBefore(Node):
         return x + 0.0 if again else x + 1.0
 
 
+@caught_by("state")
+@operation
+class SeedsTheGeneratorOfAllPrograms(Node):
+    x: Node
+
+    @staticmethod
+    def forward(x):
+        np.random.seed(0)  # noqa: NPY002 - this is what is wrong
+        return x + np.random.normal(size=np.shape(x))  # noqa: NPY002
+
+
 # What is asked for
 
 
@@ -626,6 +637,39 @@ class ComputesOtherwiseWhenCompiled(Node):
     @staticmethod
     def forward(x):
         return 2 * x if isinstance(x, (np.ndarray, np.generic)) else 3 * x
+
+
+@caught_by("engine mfjit.numpy")
+@operation
+class ComputesOtherwiseWhenCompiledForThreeAxes(Node):
+    x: Node
+
+    @staticmethod
+    def forward(x):
+        return 3 * x if np.ndim(x) == 3 and type(x) is not np.ndarray else 2 * x
+
+
+@caught_by("engine mfjit.numpy")
+@operation
+class DrawsOtherwiseWhenCompiled(Node):
+    x: Node
+
+    @staticmethod
+    def forward(x, rng, training):
+        if not training:
+            return 2 * x
+        kept = rng.random(x.shape) >= 0.5
+        return x * kept if isinstance(x, (np.ndarray, np.generic)) else x * ~kept
+
+
+@caught_by("traceable")
+@operation
+class IsAnotherFunctionOnNodes(Node):
+    x: Node
+
+    @staticmethod
+    def forward(x):
+        return x * x if isinstance(x, (np.ndarray, np.generic)) else x * abs(x)
 
 
 @caught_by("samples")
@@ -798,6 +842,244 @@ class CountsItsUpdates:
     def update(parameter, gradient, learning_rate):
         CountsItsUpdates.calls[0] += 1
         return parameter - learning_rate * gradient / CountsItsUpdates.calls[0]
+
+
+@caught_by("dtypes")
+@optimizer
+class WidensParametersWithMomentum:
+    """It is right as long as its hyperparameters are the default ones."""
+
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+
+    @staticmethod
+    def init(parameter):
+        return (np.zeros_like(parameter),)
+
+    @staticmethod
+    def update(parameter, gradient, state, learning_rate, momentum):
+        velocity = gradient + (np.float64(momentum) * state[0] if momentum else 0)
+        return parameter - learning_rate * velocity, (velocity,)
+
+
+@caught_by("engine mfjit.numpy")
+@optimizer
+class TrainsOtherwiseWhenCompiled:
+    learning_rate: float = 0.1
+
+    @staticmethod
+    def update(parameter, gradient, learning_rate):
+        if isinstance(parameter, (np.ndarray, np.generic)):
+            return parameter - learning_rate * gradient
+        return parameter - learning_rate * gradient * 1.01
+
+
+# Optimizers whose formula is right, and whose update is not
+
+
+class MomentsOfAdam:
+    """Adam's formula, for those below that get it wrong."""
+
+    @staticmethod
+    def init(parameter):
+        return np.zeros_like(parameter), np.zeros_like(parameter)
+
+    @staticmethod
+    def formula(theta, gradients, learning_rate, beta1, beta2, epsilon):
+        """Kingma and Ba (2015), "Adam: a method for stochastic optimization", algorithm 1."""
+        m = v = 0.0
+        for t, g in enumerate(gradients, start=1):
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * g**2
+            step = m / (1 - beta1**t) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
+            theta = theta - learning_rate * step
+            yield theta
+
+
+@caught_by("formula")
+@optimizer
+class ForgetsTheBiasCorrection(MomentsOfAdam):
+    learning_rate: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    @staticmethod
+    def update(parameter, gradient, state, learning_rate, beta1, beta2, epsilon):
+        m = beta1 * state[0] + (1 - beta1) * gradient
+        v = beta2 * state[1] + (1 - beta2) * gradient * gradient
+        return parameter - learning_rate * m / (np.sqrt(v) + epsilon), (m, v)
+
+
+@caught_by("formula")
+@optimizer
+class AddsEpsilonInsideTheRoot(MomentsOfAdam):
+    learning_rate: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    @staticmethod
+    def update(parameter, gradient, state, step, learning_rate, beta1, beta2, epsilon):
+        m = beta1 * state[0] + (1 - beta1) * gradient
+        v = beta2 * state[1] + (1 - beta2) * gradient * gradient
+        root = np.sqrt(v / (1 - beta2**step) + epsilon)
+        return parameter - learning_rate * m / (1 - beta1**step) / root, (m, v)
+
+
+@caught_by("formula")
+@optimizer
+class CountsStepsFromZero(MomentsOfAdam):
+    learning_rate: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    @staticmethod
+    def update(parameter, gradient, state, step, learning_rate, beta1, beta2, epsilon):
+        m = beta1 * state[0] + (1 - beta1) * gradient
+        v = beta2 * state[1] + (1 - beta2) * gradient * gradient
+        t = max(step - 1, 1)
+        corrected = m / (1 - beta1**t) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
+        return parameter - learning_rate * corrected, (m, v)
+
+
+class MomentumOfSutskever:
+    """Momentum in its two forms, for those below that get them wrong."""
+
+    @staticmethod
+    def init(parameter):
+        return (np.zeros_like(parameter),)
+
+    @staticmethod
+    def formula(theta, gradients, learning_rate, momentum, nesterov, weight_decay):
+        """Sutskever et al. (2013), "On the importance of initialization", equations 1 to 4."""
+        v, at = 0.0, theta
+        for g in gradients:
+            v = momentum * v - learning_rate * (g + weight_decay * at)
+            theta = theta + v
+            at = theta + momentum * v if nesterov else theta
+            yield at
+
+
+@caught_by("formula")
+@optimizer
+class ForgetsNesterov(MomentumOfSutskever):
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    @staticmethod
+    def update(parameter, gradient, state, learning_rate, momentum, nesterov, weight_decay):
+        gradient = gradient + weight_decay * parameter
+        v = momentum * state[0] - learning_rate * gradient
+        if nesterov:
+            return parameter + (momentum * v + (1 - momentum) * v), (v,)
+        return parameter + v, (v,)
+
+
+@caught_by("formula")
+@optimizer
+class DecaysOnlyWithoutNesterov(MomentumOfSutskever):
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    @staticmethod
+    def update(parameter, gradient, state, learning_rate, momentum, nesterov, weight_decay):
+        if nesterov:
+            v = momentum * state[0] - learning_rate * gradient
+            return parameter + momentum * v - learning_rate * gradient, (v,)
+        v = momentum * state[0] - learning_rate * (gradient + weight_decay * parameter)
+        return parameter + v, (v,)
+
+
+# Optimizers whose formula proves nothing
+
+
+@caught_by("formula")
+@optimizer
+class StatesItsUpdateAsItsFormula:
+    learning_rate: float = 0.1
+
+    @staticmethod
+    def update(parameter, gradient, learning_rate):
+        """Robbins and Monro (1951)."""
+        return parameter - learning_rate * gradient
+
+    formula = update
+
+
+@caught_by("formula")
+@optimizer
+class CopiesItsUpdateAsItsFormula:
+    learning_rate: float = 0.1
+
+    @staticmethod
+    def update(parameter, gradient, learning_rate):
+        return parameter - learning_rate * gradient
+
+    @staticmethod
+    def formula(theta, gradients, learning_rate):
+        """Robbins and Monro (1951)."""
+        return theta - learning_rate * gradients
+
+
+@caught_by("formula")
+@optimizer
+class CallsItsUpdateInItsFormula:
+    learning_rate: float = 0.1
+
+    @staticmethod
+    def update(parameter, gradient, learning_rate):
+        return parameter - learning_rate * gradient
+
+    @staticmethod
+    def formula(theta, gradients, learning_rate):
+        """Robbins and Monro (1951)."""
+        for g in gradients:
+            theta = CallsItsUpdateInItsFormula.update(theta, g, learning_rate)
+            yield theta
+
+
+def _scaled(gradient, learning_rate):
+    return learning_rate * gradient
+
+
+@caught_by("formula")
+@optimizer
+class SharesCodeWithItsFormula:
+    learning_rate: float = 0.1
+
+    @staticmethod
+    def update(parameter, gradient, learning_rate):
+        return parameter - _scaled(gradient, learning_rate)
+
+    @staticmethod
+    def formula(theta, gradients, learning_rate):
+        """Robbins and Monro (1951)."""
+        for g in gradients:
+            theta = theta - _scaled(g, learning_rate)
+            yield theta
+
+
+@caught_by("formula")
+@optimizer
+class NamesNoSourceOfItsFormula:
+    learning_rate: float = 0.1
+
+    @staticmethod
+    def update(parameter, gradient, learning_rate):
+        return parameter - learning_rate * gradient
+
+    @staticmethod
+    def formula(theta, gradients, learning_rate):
+        """Everybody knows it."""
+        for g in gradients:
+            theta = theta - learning_rate * g
+            yield theta
 
 
 # For the test of what is announced

@@ -49,6 +49,8 @@ class Adam:
     epsilon: float = attrs.field(default=1e-8, converter=plain_number, validator=positive)
     weight_decay: float = attrs.field(default=0.0, converter=plain_number, validator=not_negative)
 
+    formula = "mfoptim.formulas:adam"
+
     @staticmethod
     def init(parameter: Array) -> OptimizerState:
         """Return both moments at zero."""
@@ -106,6 +108,8 @@ class RMSProp:
     decay: float = attrs.field(default=0.9, converter=plain_number, validator=below_one)
     epsilon: float = attrs.field(default=1e-8, converter=plain_number, validator=positive)
 
+    formula = "mfoptim.formulas:rmsprop"
+
     @staticmethod
     def init(parameter: Array) -> OptimizerState:
         """Return the mean square at zero."""
@@ -152,6 +156,8 @@ class AdaGrad:
         default=0.01, converter=plain_number, validator=rate
     )
     epsilon: float = attrs.field(default=1e-8, converter=plain_number, validator=positive)
+
+    formula = "mfoptim.formulas:adagrad"
 
     @staticmethod
     def init(parameter: Array) -> OptimizerState:

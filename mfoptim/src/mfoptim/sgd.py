@@ -61,6 +61,8 @@ class SGD:
     nesterov: bool = False
     weight_decay: float = attrs.field(default=0.0, converter=plain_number, validator=not_negative)
 
+    formula = "mfoptim.formulas:sgd"
+
     def __attrs_post_init__(self) -> None:
         if self.nesterov and not self.momentum:
             raise HyperparameterError("SGD: nesterov is a form of momentum; give momentum=0.9, say")

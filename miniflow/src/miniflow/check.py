@@ -64,15 +64,14 @@ def checks_of(registry: Registry, wanted: Sequence[str]) -> list[PackCheck]:
             raise click.UsageError(str(error)) from None
 
 
-def run(registry: Registry, wanted: Sequence[str], engines: Iterable[str]) -> Checked:
+def run(registry: Registry, wanted: Sequence[str], engines: Iterable[str] | None = None) -> Checked:
     """Run the checks of packs; of all that are enabled where none is named."""
     checks = checks_of(registry, wanted)
     unchecked = [
         f"pack {pack.name} is {pack.status}: {pack.reason}"
         for pack in registry.packs()
-        if not wanted and pack.status not in ("loaded", "disabled")
+        if not wanted and pack.status not in ("loaded", "found", "disabled")
     ]
-    engines = tuple(engines)
     reports = {}
     with click.progressbar(checks, label="checking", file=sys.stderr, item_show_func=_shown) as bar:
         for check in bar:
@@ -120,8 +119,23 @@ def show(checked: Checked, *, verbose: bool) -> None:
             out.print(Text(line, style="red" if status == "failed" else ""), soft_wrap=True)
     for reason in checked.unchecked:
         out.print(Text(f"\nnot checked: {reason}", style="red"), soft_wrap=True)
+    if engines := _engines(whole):
+        out.print(f"\n{engines}", soft_wrap=True)
     counts = whole.counts()
     numbers = [f"{counts[status]} {title}" for status, title in COLUMNS.items()]
     out.print(
         f"\n{len(checked.reports)} operations and optimizers: {', '.join(numbers)}", soft_wrap=True
     )
+
+
+def _engines(whole: Report) -> str:
+    """Return which engines were compared with the reference, and which were not."""
+    ran: dict[str, bool] = {}
+    for outcome in whole.outcomes:
+        word, _, name = outcome.check.partition(" ")
+        if word == "engine":
+            ran[name] = ran.get(name, False) or outcome.status != "not applicable"
+    compared = [name for name, done in ran.items() if done]
+    others = [name for name, done in ran.items() if name and not done]
+    told = f"engines compared with the reference: {', '.join(compared) or 'none'}"
+    return f"{told}; not compared: {', '.join(others)}" if others else told if ran else ""

@@ -508,10 +508,9 @@ def new(name: str, licence: str, author: str | None, into: str) -> None:
     "--engine",
     "engines",
     multiple=True,
-    default=["mfjit.numpy"],
-    show_default=True,
     metavar="NAME",
-    help="An engine to compare with the reference; repeatable. mfjit.numba takes minutes.",
+    help="An engine to compare with the reference; repeatable. By default those that compile "
+    "at once; all means all, and mfjit.numba takes minutes.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Tell also why checks did not apply.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -534,11 +533,11 @@ def check(
 
     registry = mf.registry.current()
     for engine in engines:
-        if engine != "mfjit.numpy":  # which is compared with wherever it is installed
+        if engine != "all":
             registry.engine(engine)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuarantineWarning)  # the report itself tells it
-        found = run(registry, packs, engines)
+        found = run(registry, packs, engines or None)
     if as_json:
         click.echo(json.dumps(as_dict(found), indent=2))
     else:

@@ -6,7 +6,6 @@ over ``pack_checks("mfops_mine")``, a whole pack. So does
 """
 
 from mfcore.testing.conformance import (
-    ENGINES,
     OPERATION_CHECKS,
     OPTIMIZER_CHECKS,
     Examination,
@@ -21,7 +20,6 @@ from mfcore.testing.samples import Sample, Samples, samples_of
 
 __all__ = [
     "CheckError",
-    "ENGINES",
     "Examination",
     "NotApplicable",
     "OPERATION_CHECKS",

@@ -4,44 +4,50 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import attrs
 
 from mfcore.node import Node
 from mfcore.operation import spec_of
 from mfcore.optimizer import optimizer_spec
-from mfcore.testing import functions, graphs, optimizers
+from mfcore.testing import derivatives, formula, functions, graphs, optimizers, purity
+from mfcore.testing.engines import engine_checks, operation_agrees, optimizer_agrees
 from mfcore.testing.outcome import CheckError, NotApplicable, Outcome, Report
 from mfcore.testing.samples import samples_of
+from mfcore.testing.subject import Subject
 
-OPERATION_CHECKS: dict[str, Callable[[functions.Subject], int]] = {
+Found: TypeAlias = int | tuple[int, str]
+"""What a check returns: how many cases it compared, and perhaps what to say of them."""
+
+OPERATION_CHECKS: dict[str, Callable[[Subject], Found]] = {
     "result": functions.result,
     "gradient form": functions.gradient_form,
-    "gradients": graphs.gradients,
+    "gradients": derivatives.gradients,
     "linearity": functions.linearity,
-    "broadcasting": graphs.broadcasting,
-    "fan-out": graphs.fan_out,
-    "same node twice": graphs.same_node,
+    "broadcasting": derivatives.broadcasting,
+    "fan-out": derivatives.fan_out,
+    "same node twice": derivatives.same_node,
     "dtypes": functions.dtypes,
     "layout": functions.layout,
     "zero size": functions.zero_size,
     "0-d": functions.zero_dimensional,
-    "arguments": functions.arguments,
-    "aliasing": functions.aliasing,
-    "determinism": functions.determinism,
-    "state": functions.state,
-    "names": functions.names,
-    "wanted": functions.wanted,
+    "arguments": purity.arguments,
+    "aliasing": purity.aliasing,
+    "determinism": purity.determinism,
+    "state": purity.state,
+    "names": purity.names,
+    "wanted": purity.wanted,
     "pickling": graphs.pickling,
     "file": graphs.file,
     "inference": graphs.inference,
-    "graph of gradients": graphs.graph_of_gradients,
+    "traceable": graphs.traceable,
+    "graph of gradients": derivatives.graph_of_gradients,
 }
-"""By name: a check takes an operation with samples, and returns how many cases it compared."""
+"""By name: a check takes an operation with samples; there is one more for each engine."""
 
-OPTIMIZER_CHECKS: dict[str, Callable[[optimizers.Rule], int]] = {
+OPTIMIZER_CHECKS: dict[str, Callable[[optimizers.Rule], Found]] = {
     "result": optimizers.result,
     "dtypes": optimizers.dtypes,
     "arguments": optimizers.arguments,
@@ -51,12 +57,10 @@ OPTIMIZER_CHECKS: dict[str, Callable[[optimizers.Rule], int]] = {
     "state": optimizers.state,
     "names": optimizers.names,
     "pickling": optimizers.pickling,
+    "formula": formula.formula,
     "step": optimizers.step,
     "convergence": optimizers.convergence,
 }
-
-ENGINES = ("mfjit.numpy",)
-"""The engines compared with the reference unless others are named: those that compile at once."""
 
 
 @attrs.define(eq=False)
@@ -70,7 +74,7 @@ class Examination:
     """
 
     name: str
-    _run: Mapping[str, Callable[[Any], int]]
+    _run: Mapping[str, Callable[[Any], Found]]
     _expected: Mapping[str, str]
     _find: Callable[[], tuple[Any, int]]
 
@@ -81,16 +85,15 @@ class Examination:
         *,
         name: str | None = None,
         expected: Mapping[str, str] | None = None,
-        engines: Iterable[str] = ENGINES,
+        engines: Iterable[str] | None = None,
     ) -> Examination:
         """Return the checks of an operation; see ``check_operation``."""
         spec_of(operation)
-        checks: dict[str, Any] = dict(OPERATION_CHECKS)
-        checks |= {f"engine {e}": partial(graphs.engine_agrees, name=e) for e in engines}
+        checks = {**OPERATION_CHECKS, **engine_checks(operation_agrees, engines)}
 
-        def find() -> tuple[functions.Subject, int]:
+        def find() -> tuple[Subject, int]:
             samples = tuple(samples_of(operation))
-            return functions.Subject(operation, samples), len(samples)
+            return Subject(operation, samples), len(samples)
 
         name = name or operation.qualified_name()
         return cls(name, checks, _announced(operation, expected), find)
@@ -102,12 +105,19 @@ class Examination:
         *,
         name: str | None = None,
         expected: Mapping[str, str] | None = None,
+        engines: Iterable[str] | None = None,
     ) -> Examination:
         """Return the checks of an optimizer; see ``check_optimizer``."""
         optimizer_spec(optimizer)
+        checks = {**OPTIMIZER_CHECKS, **engine_checks(optimizer_agrees, engines)}
         name = name or f"{optimizer.__module__.partition('.')[0]}.{optimizer.__name__}"
         expected = _announced(optimizer, expected)
-        return cls(name, OPTIMIZER_CHECKS, expected, lambda: (optimizers.rule_of(optimizer), 1))
+
+        def find() -> tuple[optimizers.Rule, int]:
+            rule = optimizers.rule_of(optimizer)
+            return rule, len(rule.variants)
+
+        return cls(name, checks, expected, find)
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -154,7 +164,7 @@ def examine_operation(
     *,
     name: str | None = None,
     expected: Mapping[str, str] | None = None,
-    engines: Iterable[str] = ENGINES,
+    engines: Iterable[str] | None = None,
 ) -> Report:
     """Return what all checks of an operation found; see ``check_operation``."""
     examined = Examination.of_operation(operation, name=name, expected=expected, engines=engines)
@@ -166,16 +176,18 @@ def examine_optimizer(
     *,
     name: str | None = None,
     expected: Mapping[str, str] | None = None,
+    engines: Iterable[str] | None = None,
 ) -> Report:
     """Return what all checks of an optimizer found; see ``check_optimizer``."""
-    return Examination.of_optimizer(optimizer, name=name, expected=expected).report()
+    examined = Examination.of_optimizer(optimizer, name=name, expected=expected, engines=engines)
+    return examined.report()
 
 
 def check_operation(
     operation: type[Node],
     *,
     expected: Mapping[str, str] | None = None,
-    engines: Iterable[str] = ENGINES,
+    engines: Iterable[str] | None = None,
 ) -> Report:
     """Check an operation against the contract.
 
@@ -187,7 +199,8 @@ def check_operation(
         By name of a check: why it is expected to fail. It must then fail. The class
         attribute ``expected_failures`` says the same for whoever checks the operation.
     engines : iterable of str, optional
-        Qualified names of engines to compare with the reference; ``mfjit.numpy`` by default.
+        Qualified names of engines to compare with the reference, or ``["all"]`` for all that
+        are installed; by default those that compile at once.
 
     Returns
     -------
@@ -202,7 +215,12 @@ def check_operation(
     return raised(examine_operation(operation, expected=expected, engines=engines))
 
 
-def check_optimizer(optimizer: type, *, expected: Mapping[str, str] | None = None) -> Report:
+def check_optimizer(
+    optimizer: type,
+    *,
+    expected: Mapping[str, str] | None = None,
+    engines: Iterable[str] | None = None,
+) -> Report:
     """Check an optimizer against the contract; see ``check_operation``.
 
     Parameters
@@ -212,13 +230,15 @@ def check_optimizer(optimizer: type, *, expected: Mapping[str, str] | None = Non
         static method ``sample()`` that returns one.
     expected : mapping of str to str, optional
         By name of a check: why it is expected to fail.
+    engines : iterable of str, optional
+        As for operations.
 
     Raises
     ------
     CheckError
         If a check fails; the message is the report.
     """
-    return raised(examine_optimizer(optimizer, expected=expected))
+    return raised(examine_optimizer(optimizer, expected=expected, engines=engines))
 
 
 def _announced(cls: type, expected: Mapping[str, str] | None) -> dict[str, str]:
@@ -229,13 +249,13 @@ def _announced(cls: type, expected: Mapping[str, str] | None) -> dict[str, str]:
 def _outcome(
     name: str,
     check: str,
-    run: Callable[[Any], int],
+    run: Callable[[Any], Found],
     subject: Any,
     reason: str | None,
 ) -> Outcome:
     try:
         with _quiet():
-            cases = run(subject)
+            found = run(subject)
     except NotApplicable as none:
         if reason is None:
             return Outcome(name, check, "not applicable", message=str(none))
@@ -245,10 +265,11 @@ def _outcome(
         if reason is None:
             return Outcome(name, check, "failed", message=_told(error))
         return Outcome(name, check, "expected", message=reason)
+    cases, told = found if isinstance(found, tuple) else (found, "")
     if reason is not None:
         message = f"it is expected to fail ({reason}), but passes: expect it no longer"
         return Outcome(name, check, "failed", cases, message)
-    return Outcome(name, check, "passed", cases)
+    return Outcome(name, check, "passed", cases, told)
 
 
 def _told(error: Exception) -> str:

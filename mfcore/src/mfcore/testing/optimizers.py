@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import itertools
 import pickle
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -14,20 +17,48 @@ from mfcore.operation import operation
 from mfcore.optimizer import Updates, optimizer_spec
 from mfcore.reference import ReferenceEngine
 from mfcore.session import Session
-from mfcore.testing.functions import _loaded, _same
+from mfcore.testing.comparison import close, difference, same
 from mfcore.testing.outcome import CheckError, NotApplicable
+from mfcore.testing.purity import loaded_names
 
 SHAPES: tuple[tuple[int, ...], ...] = ((3,), (2, 3), (), (1,), (0, 3))
 RATES = (None, 0.1, 0.3, 1.0, 0.03, 0.01)
 """Learning rates to try where an optimizer has one; ``None`` is its default."""
 
 
+MOST_VARIANTS = 64
+
+_OTHERS: dict[type, tuple[Any, ...]] = {
+    bool: (True, False),
+    int: (2, 3, 1),
+    float: (0.5, 0.25, 2.0),
+    type(None): (0.5, 2, True),
+}
+"""What a hyperparameter is changed to, by the type of its value: the first that is accepted."""
+
+
 @attrs.frozen(eq=False)
 class Rule:
-    """An optimizer under test: the class, and one of it with hyperparameters that work."""
+    """An optimizer under test.
+
+    Attributes
+    ----------
+    cls : type
+        The class.
+    made : optimizer
+        One of it with hyperparameters that work.
+    variants : tuple of optimizer
+        That one, and those with one, two and more hyperparameters changed.
+    """
 
     cls: type
     made: Any
+    variants: tuple[Any, ...]
+
+    def each(self) -> Iterator[Rule]:
+        """Yield a rule for each of the variants."""
+        for made in self.variants:
+            yield Rule(self.cls, made, (made,))
 
 
 def rule_of(cls: type) -> Rule:
@@ -39,16 +70,66 @@ def rule_of(cls: type) -> Rule:
         If it cannot be made.
     """
     own = getattr(cls, "sample", None)
-    if callable(own):
-        return Rule(cls, own())
     needed = {f.name: 0.1 for f in attrs.fields(cls) if f.default is attrs.NOTHING}
     try:
-        return Rule(cls, cls(**needed))
+        made = own() if callable(own) else cls(**needed)
+        return Rule(cls, made, _variants(made))
     except Exception as error:
         raise CheckError(
             f"it cannot be made by {cls.__name__}({needed or ''}): {error}; give it a static "
             f"method sample() that returns one"
         ) from error
+
+
+def _variants(made: Any) -> tuple[Any, ...]:
+    """Return an optimizer and others with some of its hyperparameters changed, few at first."""
+    fields = [field for field in attrs.fields(type(made)) if field.init]
+    names = [field.name for field in fields if field.alias == field.name]
+    other = {name: _OTHERS.get(type(getattr(made, name)), ()) for name in names}
+    changes = [name for name in names if other[name]]
+    found = [made]
+    for count in range(1, len(changes) + 1):
+        for chosen in itertools.combinations(changes, count):
+            if len(found) == MOST_VARIANTS:
+                return tuple(found)
+            found += _changed(made, {name: other[name] for name in chosen})
+    return tuple(found)
+
+
+def _changed(made: Any, others: dict[str, tuple[Any, ...]]) -> list[Any]:
+    """Return an optimizer with other hyperparameters, none if it refuses whatever is tried."""
+    choices = [
+        [value for value in values if value != getattr(made, name)]
+        for name, values in others.items()
+    ]
+    for values in itertools.islice(itertools.product(*choices), 8):
+        try:
+            return [attrs.evolve(made, **dict(zip(others, values, strict=True)))]
+        except Exception:  # some go together with others only, as Nesterov's with momentum
+            continue
+    return []
+
+
+def _varied(check: Callable[[Rule], int]) -> Callable[[Rule], int]:
+    """Run a check with each variant of an optimizer."""
+
+    @functools.wraps(check)
+    def run(rule: Rule) -> int:
+        cases, reason = 0, None
+        for one in rule.each():
+            try:
+                cases += check(one)
+            except NotApplicable as none:
+                reason = none
+            except CheckError as error:
+                if one.made is rule.made:
+                    raise
+                raise CheckError(f"with {one.made!r}: {error}") from error
+        if reason is not None and not cases:
+            raise reason
+        return cases
+
+    return run
 
 
 def _drawn(shape: tuple[int, ...], dtype: Any = np.float64, seed: int = 0) -> Array:
@@ -64,6 +145,7 @@ def _step(rule: Rule, parameter: Array, gradient: Array, state: Any, step: int =
     return returned if spec.init is not None else (returned, ())
 
 
+@_varied
 def result(rule: Rule) -> int:
     """Update returns an array of the parameter's shape, and with state a pair."""
     spec = optimizer_spec(rule.cls)
@@ -87,6 +169,7 @@ def result(rule: Rule) -> int:
     return len(SHAPES)
 
 
+@_varied
 def dtypes(rule: Rule) -> int:
     """A parameter keeps its dtype, and so does its state."""
     spec = optimizer_spec(rule.cls)
@@ -104,6 +187,7 @@ def dtypes(rule: Rule) -> int:
     return 2
 
 
+@_varied
 def arguments(rule: Rule) -> int:
     """Neither function writes into what it was given, nor needs to be allowed to."""
     spec = optimizer_spec(rule.cls)
@@ -113,7 +197,7 @@ def arguments(rule: Rule) -> int:
         arrays = [*given, *(np.asarray(s) for s in state)]
         before = [x.copy() for x in arrays]
         _step(rule, *given, state)
-        if not all(_same(x, was) for x, was in zip(arrays, before, strict=True)):
+        if not all(same(x, was) for x, was in zip(arrays, before, strict=True)):
             raise CheckError(f"update changed an argument, of shape {shape}")
         for array in arrays:
             array.flags.writeable = False
@@ -124,6 +208,7 @@ def arguments(rule: Rule) -> int:
     return len(SHAPES)
 
 
+@_varied
 def aliasing(rule: Rule) -> int:
     """Neither the new parameter nor the state shares memory with the parameter or gradient."""
     spec = optimizer_spec(rule.cls)
@@ -137,6 +222,7 @@ def aliasing(rule: Rule) -> int:
     return len(SHAPES)
 
 
+@_varied
 def determinism(rule: Rule) -> int:
     """The same update gives the same bits, whatever was updated between."""
     spec = optimizer_spec(rule.cls)
@@ -146,11 +232,17 @@ def determinism(rule: Rule) -> int:
         found.append(_step(rule, parameter, gradient, spec.initial_state(rule.made, parameter)))
         other = _drawn((4,))
         _step(rule, other, _drawn((4,), seed=2), spec.initial_state(rule.made, other))
-    if not all(_same(one, found[0]) for one in found):
-        raise CheckError("the same update gave two results: keep what changes in the state")
+    for again in found[1:]:
+        if not same(again, found[0]):
+            raise CheckError(
+                f"the same update gave two results, "
+                f"{difference('the parameter', again[0], found[0][0])}: keep what changes in the "
+                f"state"
+            )
     return len(found)
 
 
+@_varied
 def element_by_element(rule: Rule) -> int:
     """Parameters that are updated together end where they do one by one.
 
@@ -164,24 +256,29 @@ def element_by_element(rule: Rule) -> int:
         for step in range(3):
             parameter, state = _step(rule, parameter, gradient, state, step)
         ends.append(parameter)
-    if not np.allclose(np.concatenate(ends[:2]), ends[2], rtol=1e-12, atol=1e-14):
-        raise CheckError("parameters end elsewhere when they are updated as one array")
+    apart = np.concatenate(ends[:2])
+    if not close(ends[2], apart):
+        raise CheckError(
+            f"parameters end elsewhere when they are updated as one array, "
+            f"{difference('the parameter', ends[2], apart)}"
+        )
     return 1
 
 
+@_varied
 def state(rule: Rule) -> int:
     """State that was written to a file and read again continues to the same bits."""
     spec = optimizer_spec(rule.cls)
-    if spec.init is None:
-        raise NotApplicable("it has no state")
     parameter, gradient = _drawn((2, 3)), _drawn((2, 3), seed=1)
     kept = spec.initial_state(rule.made, parameter)
+    if not kept:
+        raise NotApplicable("it has no state")
     for step in range(3):
         parameter, kept = _step(rule, parameter, gradient, kept, step)
     restored = tuple(_through_a_file(array) for array in kept)
     one = _step(rule, parameter, gradient, kept, 3)
     two = _step(rule, parameter, gradient, restored, 3)
-    if not _same(one, two):
+    if not same(one, two):
         raise CheckError("it continues elsewhere from a state that was saved and loaded")
     return 1
 
@@ -199,12 +296,13 @@ def _through_a_file(array: Any) -> Array:
 def names(rule: Rule) -> int:
     """Both functions use all that they ask for."""
     spec = optimizer_spec(rule.cls)
-    idle = sorted(set(spec.update_asks) - _loaded(spec.update))
+    idle = sorted(set(spec.update_asks) - loaded_names(spec.update))
     if idle:
         raise CheckError(f"update asks for {', '.join(idle)}, but never uses it")
     return 1
 
 
+@_varied
 def pickling(rule: Rule) -> int:
     """It survives pickling, hyperparameters and all."""
     try:
@@ -243,8 +341,11 @@ def step(rule: Rule) -> int:
     for _ in range(3):
         session.step({c: center}, rule.made)
         parameters = updates.apply(parameters, [parameters[0] - center])
-        if not np.allclose(session[x], parameters[0], rtol=1e-12, atol=1e-14):
-            raise CheckError("a session's step is not what update says")
+        if not close(session[x], parameters[0]):
+            raise CheckError(
+                f"a session's step is not what update says, "
+                f"{difference('the parameter', session[x], parameters[0])}"
+            )
     return 3
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from mfcore import registry
 from mfcore.settings import normal
-from mfcore.testing.conformance import ENGINES, Examination, raised
+from mfcore.testing.conformance import Examination, raised
 from mfcore.testing.outcome import Report
 
 KINDS = ("operation", "optimizer")
@@ -24,13 +24,13 @@ class PackCheck:
     provided: Any = attrs.field(repr=False)
     kind: str = "operation"
 
-    def examination(self, engines: Iterable[str] = ENGINES) -> Examination:
+    def examination(self, engines: Iterable[str] | None = None) -> Examination:
         """Return the checks, to be run one at a time."""
         if self.kind == "operation":
             return Examination.of_operation(self.provided, name=self.name, engines=engines)
-        return Examination.of_optimizer(self.provided, name=self.name)
+        return Examination.of_optimizer(self.provided, name=self.name, engines=engines)
 
-    def examine(self, engines: Iterable[str] = ENGINES) -> Report:
+    def examine(self, engines: Iterable[str] | None = None) -> Report:
         """Return what the checks found."""
         return self.examination(engines).report()
 
