@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mfcore as mf
+import mfoptim
 from mfcore.errors import ExecutionError, FeedShapeError, MissingFeedError
 from mfcore.random_states import random_state
 from mfops_nn import MSE, Dropout, Linear, Sigmoid
@@ -29,6 +31,7 @@ from mfoptim import (
     EarlyStopping,
     FitError,
     HyperparameterError,
+    StopTraining,
     checkpoint_file,
     fit,
     read_checkpoint,
@@ -418,24 +421,198 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path):
     np.testing.assert_array_equal(arrays["parameters.W1"], history.session["W1"])
 
 
-def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
-    def full(handle):
-        raise OSError(28, "No space left on device")
+def test_leftovers_of_a_dead_process_are_removed(tmp_path):
+    (tmp_path / ".epoch-000004.checkpoint.0123456789abcdef.partial").write_bytes(b"half")
 
-    monkeypatch.setattr(os, "fsync", full)
+    train(checkpoint=Checkpoint(tmp_path), resume=tmp_path)
 
-    with pytest.raises(OSError, match="No space"):
+    assert not list(tmp_path.glob(".*"))
+
+
+# What cannot be written
+
+
+def full_disk(monkeypatch, *epochs):
+    """Let there be no room for a checkpoint of these epochs."""
+    write_parts = checkpoint_file.write_parts
+
+    def write(path, parts):
+        def cut_off():
+            yield from parts
+            if int(path.stem.partition("-")[2]) in epochs:
+                raise OSError(28, "No space left on device")
+
+        write_parts(path, cut_off())
+
+    monkeypatch.setattr(checkpoint_file, "write_parts", write)
+
+
+def test_a_disk_that_is_full_for_a_while_is_told_once_and_ends_nothing(tmp_path, monkeypatch):
+    full_disk(monkeypatch, 3, 4, 5)
+
+    with pytest.warns(CheckpointWarning) as told:
+        history = train(checkpoint=Checkpoint(tmp_path, keep_best=99))
+
+    assert [str(warning.message) for warning in told] == [
+        f"the checkpoint after epoch 3 cannot be written to {tmp_path} (No space left on "
+        f"device); the newest is of epoch 2. Training goes on, and tries again with the next one"
+    ]
+    assert told[0].filename == __file__
+    assert content(history) == content(train())
+    assert history.problems == []
+    assert epochs_in(tmp_path) == [1, 2, 6, 7, 8, 9]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_disk_that_stays_full_costs_no_training_and_is_told_at_the_end(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.warns(CheckpointWarning) as told:
+        full_disk(patched, *range(3, 10))
+        history = train(checkpoint=Checkpoint(tmp_path))
+
+    assert len(told) == 2
+    assert str(told[1].message) == history.problems[-1]
+    assert history.problems[-1].startswith("the checkpoint after epoch 9 cannot be written")
+    assert history.problems[-1].endswith("the newest is of epoch 2")
+    assert content(history) == content(train())
+    assert content(train(resume=tmp_path)) == content(train())
+
+
+def test_a_disk_that_was_always_full_leaves_nothing_behind(tmp_path, monkeypatch):
+    full_disk(monkeypatch, *range(10))
+
+    with pytest.warns(CheckpointWarning, match="there is none"):
         train(checkpoint=Checkpoint(tmp_path))
 
     assert not list(tmp_path.iterdir())
 
 
-def test_leftovers_of_a_dead_process_are_removed(tmp_path):
-    (tmp_path / ".epoch-000004-abc.tmp").write_bytes(b"half")
+def test_a_folder_that_nothing_can_be_written_to_is_said_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may do anything
 
-    train(checkpoint=Checkpoint(tmp_path), resume=tmp_path)
+    with pytest.raises(CheckpointError, match="checkpoints cannot go to"):
+        train(checkpoint=Checkpoint(tmp_path), callbacks=[Killer(1)])
 
+
+# Ctrl-C
+
+
+class Interrupter(Callback):
+    """Presses Ctrl-C after some step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_finish(self, session, step, loss):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+class Remembering(Callback):
+    """Has a state that changes in place."""
+
+    def on_train_start(self, session):
+        self.losses = []
+
+    def on_epoch_finish(self, session, epoch, logs):
+        self.losses.append(logs["loss"])
+
+    def checkpoint_state(self, session):
+        return {"losses": self.losses}
+
+    def restore_state(self, session, state):
+        self.losses = state["losses"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_writes_the_last_epoch_that_was_finished(tmp_path, engine):
+    never = Interrupter(0)  # with a callback for each step losses are added up step by step
+    whole = train(engine=engine, callbacks=[never])
+
+    interrupted = train(
+        engine=engine,
+        checkpoint=Checkpoint(tmp_path, every=4),
+        callbacks=[Remembering(), Interrupter(6 * 5 + 2)],
+    )
+    remembering = Remembering()
+    resumed = train(engine=engine, resume=tmp_path, callbacks=[remembering, never])
+
+    assert interrupted.stopped.reason == "interrupted"
+    assert interrupted.stopped.message.endswith("The newest checkpoint is of epoch 6.")
+    assert epochs_in(tmp_path) == [4, 6]
+    assert content(resumed) == content(whole)
+    assert remembering.losses == whole.loss
+
+
+def test_ctrl_c_before_an_epoch_is_finished_says_that_there_is_none(tmp_path):
+    interrupted = train(checkpoint=Checkpoint(tmp_path), callbacks=[Interrupter(3)])
+
+    assert "There is no checkpoint" in interrupted.stopped.message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_while_a_checkpoint_is_written_loses_nothing(tmp_path, monkeypatch, times):
+    presses = iter(range(times))
+    fsync = os.fsync
+
+    def pressed(handle):
+        writing = stat.S_ISREG(os.fstat(handle).st_mode)
+        if writing and (tmp_path / "epoch-000004.checkpoint").exists():
+            for _ in presses:
+                raise KeyboardInterrupt
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", pressed)
+
+    interrupted = train(checkpoint=Checkpoint(tmp_path, every=2))
+
+    assert interrupted.stopped.reason == "interrupted"
+    assert len(interrupted.loss) == 6
+    assert epochs_in(tmp_path) == ([2, 4, 6] if times == 1 else [2, 4])
     assert not list(tmp_path.glob(".*"))
+    assert content(train(resume=tmp_path)) == content(train())
+
+
+def test_a_training_that_ends_within_an_epoch_writes_the_one_before(tmp_path):
+    class Stopping(Callback):
+        def on_step_finish(self, session, step, loss):
+            if step == 5 * 5 + 1:
+                raise StopTraining
+
+    history = train(checkpoint=Checkpoint(tmp_path, every=9), callbacks=[Stopping()])
+
+    assert history.stopped.reason == "callback"
+    assert epochs_in(tmp_path) == [5]
+    assert content(train(resume=tmp_path)) == content(train())
+
+
+# Other versions
+
+
+def test_other_versions_are_told_and_training_goes_on(tmp_path, monkeypatch):
+    killed(tmp_path, 6)
+    monkeypatch.setattr(np, "__version__", "9.9")
+
+    with pytest.warns(
+        CheckpointWarning, match=r"bits may differ .*numpy was \S+, now it is 9\.9$"
+    ) as told:
+        resumed = train(resume=tmp_path)
+
+    assert told[0].filename == __file__
+    assert content(resumed) == content(train())
+
+
+@pytest.mark.parametrize(
+    ("engine", "more"), [("reference", set()), ("numba", {"mfjit", "numba", "llvmlite", "scipy"})]
+)
+def test_the_versions_are_of_all_that_the_bits_depend_on(tmp_path, engine, more):
+    train(engine=engine, epochs=1, checkpoint=Checkpoint(tmp_path))
+
+    (file,) = Checkpoint(tmp_path).files()
+    versions = read_checkpoint(file).versions
+
+    assert versions.keys() == {"numpy", "mfcore", "mfops_nn", "mfoptim", "machine", *more}
+    assert versions["mfoptim"] == mfoptim.__version__
 
 
 # Callbacks
@@ -699,7 +876,7 @@ def test_hostile_headers_are_refused(tmp_path, header):
         ({"epochs": {"loss": np.zeros((2, 2)), "seconds": np.zeros(2)}}, "does not hold"),
         ({"epochs": {"loss": np.zeros(2)}}, "does not hold"),
         ({"stopped": ("finished", 1, "")}, "does not hold"),
-        ({"format": 2}, "no checkpoint of format 1"),
+        ({"format": 1}, "no checkpoint of format 2"),
         ({"parameters": {}}, "does not fit: no value is given for W1"),
         ({"states": []}, "does not fit: the states are not those of"),
         ({"streams": {}}, "no random state"),

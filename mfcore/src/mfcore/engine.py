@@ -33,10 +33,14 @@ class Engine(ABC):
     slow : bool
         Whether compiling even a small graph takes seconds: the conformance kit compares
         with it only what it is asked to.
+    depends_on : tuple of str
+        The distributions, beside NumPy, whose versions may change the last bits of results:
+        checkpoints tell of them.
     """
 
     name: ClassVar[str]
     slow: ClassVar[bool] = False
+    depends_on: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def compile(self, graph: Graph) -> Program:

@@ -54,6 +54,7 @@ class NumbaEngine(CompilingEngine):
 
     name = "numba"
     slow = True
+    depends_on = ("numba", "llvmlite", "scipy")
     fixed_hyperparameters = False
     strict = True
     most_signatures = 8
@@ -103,6 +104,7 @@ class AutoEngine(NumpyEngine):
     """
 
     name = "auto"
+    depends_on = NumbaEngine.depends_on
 
     def compile(self, graph: Graph) -> CompiledProgram:
         """Return a program that chooses when it trains; a large graph of scalars is on a tape."""

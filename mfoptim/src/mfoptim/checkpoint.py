@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import deepcopy
+from errno import EACCES
 from math import inf
 from os import PathLike
 from pathlib import Path
@@ -16,6 +19,7 @@ import attrs
 import numpy as np
 
 from mfcore import Session
+from mfcore.atomic_file import remove_abandoned
 from mfcore.errors import MiniFlowError, type_name
 from mfoptim.errors import CheckpointError, CheckpointWarning, HyperparameterError
 from mfoptim.hyperparameter import count_from, not_negative, one_of, plain_number
@@ -32,8 +36,9 @@ def _optional(validator: Any) -> Any:
 class Checkpoint:
     """When ``fit`` writes checkpoints, where, and which of them are kept.
 
-    A checkpoint is written after an epoch; the last epoch of a training always gets one.
-    Each is one file, written so that it is there whole or not at all.
+    A checkpoint is written after an epoch; the last epoch of a training always gets one, and so
+    does the last one that was finished before Ctrl-C. Each is one file, written so that it is
+    there whole or not at all. One that cannot be written, as on a full disk, is a warning.
 
     Parameters
     ----------
@@ -188,36 +193,81 @@ class Keeper:
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(".epoch-*.tmp"):  # of a process that was killed
-                left.unlink(missing_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(EACCES, "nothing can be written there", str(folder))
         except OSError as error:
             raise CheckpointError(f"checkpoints cannot go to {folder}: {error}") from error
+        remove_abandoned(folder, "epoch-")
         epoch = 0 if resumed is None else resumed.epoch
         # Those after the epoch that training goes on from are written again.
         older = [path for path in files if _epoch_of(path) <= epoch]
         self._measured = _measured(older, checkpoint.monitor)
         self._written = monotonic()
-        self._last_epoch = epoch if any(_epoch_of(path) == epoch for path in older) else 0
+        self._unwritten: SavedTraining | None = None
+        self._failure = ""
+        self.last_epoch = epoch if any(_epoch_of(path) == epoch for path in older) else 0
 
-    def is_due(self, epoch: int, last: bool) -> bool:
-        """Whether one is to be written after an epoch, perhaps the last one of all."""
-        if epoch == self._last_epoch:
-            return False
-        return last or self.checkpoint.is_due(epoch, self._written)
+    def take(self, saved: SavedTraining, last: bool) -> None:
+        """Take what there is to keep after an epoch, and write it if it is due.
 
-    def write(self, saved: SavedTraining) -> None:
+        Parameters
+        ----------
+        saved : SavedTraining
+            All that training depends on; nothing of it changes later.
+        last : bool
+            Whether it is the last one of all, which is always written.
+
+        Warns
+        -----
+        CheckpointWarning
+            If it cannot be written where it should.
+        """
+        if saved.epoch == self.last_epoch:
+            return
+        self._unwritten = saved
+        if last or self.checkpoint.is_due(saved.epoch, self._written):
+            self._write(saved, last)
+
+    def finish(self) -> None:
+        """Write the last one that was taken, unless it was written: nothing comes after it."""
+        if self._unwritten is not None:
+            self._write(self._unwritten, last=True)
+
+    def problems(self) -> list[str]:
+        """Say of the last one that it was not written, for the history."""
+        return [self._failure] if self._failure else []
+
+    def _write(self, saved: SavedTraining, last: bool) -> None:
         """Write one; then remove those that are neither the latest nor among the best."""
         path = self.checkpoint.folder / f"epoch-{saved.epoch:06}.checkpoint"
-        saved.write(path)
+        try:
+            saved.write(path)
+        except OSError as error:
+            self._tell_of(saved.epoch, error, last)
+            return
+        self._unwritten, self._failure = None, ""
         self._written = monotonic()
-        self._last_epoch = saved.epoch
-        self._measured[path] = _comparable(saved.epochs[-1][self.checkpoint.monitor])
+        self.last_epoch = saved.epoch
+        monitored = saved.epochs[saved.epoch - 1][self.checkpoint.monitor]
+        self._measured[path] = _comparable(monitored)
         ranked = sorted(self._measured, key=lambda other: self._measured[other])
         for other in ranked[self.checkpoint.keep_best :]:
             if other != path:
                 with suppress(OSError):  # one too many does no harm
                     other.unlink()
                 del self._measured[other]
+
+    def _tell_of(self, epoch: int, error: OSError, last: bool) -> None:
+        """Warn that one was not written: of several in a row of the first, and of the last."""
+        told = bool(self._failure)
+        newest = f"the newest is of epoch {self.last_epoch}" if self.last_epoch else "there is none"
+        self._failure = (
+            f"the checkpoint after epoch {epoch} cannot be written to {self.checkpoint.folder} "
+            f"({error.strerror or error}); {newest}"
+        )
+        if last or not told:
+            goes_on = "" if last else ". Training goes on, and tries again with the next one"
+            warnings.warn(self._failure + goes_on, CheckpointWarning, stacklevel=7)
 
 
 # Files
@@ -246,9 +296,9 @@ def _measured(files: Sequence[Path], monitor: str) -> dict[Path, float]:
 
 
 def callback_states(callbacks: Sequence[object], session: Session) -> list[tuple[str, Any]]:
-    """Return class and state of each callback that has any."""
+    """Return class and state of each callback that has any, as a copy."""
     return [
-        (_class_of(callback), callback.checkpoint_state(session))  # type: ignore[attr-defined]
+        (_class_of(callback), deepcopy(callback.checkpoint_state(session)))  # type: ignore[attr-defined]
         for callback in _stateful(callbacks)
     ]
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from platform import machine
 from typing import Any
 
 import attrs
 import numpy as np
 
-from mfcore import Array, Constant, Graph, Input, Node, Parameter
+from mfcore import Array, Constant, Engine, Graph, Input, Node, Parameter
 from mfcore.optimizer import optimizer_spec
+from mfcore.registry import current
 
 LISTED_NODES = 2000
 """Of larger graphs the nodes beyond these are one entry, so that files stay small."""
@@ -43,6 +47,22 @@ def of_optimizer(optimizer: Any) -> dict[str, str]:
     """Return one entry: the class and its hyperparameters."""
     names = optimizer_spec(optimizer).hyperparameters
     return {"optimizer": _call(type(optimizer), [(n, getattr(optimizer, n)) for n in names])}
+
+
+def of_versions(graph: Graph, optimizer: Any, engine: Engine) -> dict[str, str]:
+    """Return the versions of all that a training's bits depend on, and the kind of machine."""
+    modules = {type(node).__module__ for node in graph.nodes}
+    modules |= {type(optimizer).__module__, type(engine).__module__, __name__, "mfcore"}
+    used = {module.partition(".")[0] for module in modules}
+    versions = {pack.name: pack.version for pack in current().packs() if pack.name in used}
+    for distribution in engine.depends_on:
+        with suppress(PackageNotFoundError):
+            versions[distribution] = version(distribution)
+    return {
+        "numpy": np.__version__,
+        **{name: versions[name] for name in sorted(versions) if versions[name]},
+        "machine": machine(),
+    }
 
 
 def differences(saved: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

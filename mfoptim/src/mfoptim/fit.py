@@ -19,7 +19,7 @@ from mfoptim.batches import Batches, Sampling, checked_data, not_finite, split
 from mfoptim.callbacks import Callbacks
 from mfoptim.checkpoint import Checkpoint, Keeper, Resumed, newest
 from mfoptim.errors import CheckpointError, FitError
-from mfoptim.fingerprint import described, of_data, of_graph, of_optimizer
+from mfoptim.fingerprint import described, of_data, of_graph, of_optimizer, of_versions
 from mfoptim.history import History
 from mfoptim.progress import Progress
 from mfoptim.saved_training import set_random_state
@@ -91,7 +91,8 @@ def fit(
         Whether to show a bar: on a terminal if rich is installed, and in notebooks. Elsewhere
         nothing is shown.
     checkpoint : Checkpoint, optional
-        Where checkpoints go, and when they are written.
+        Where checkpoints go, and when they are written. One that cannot be written is a
+        warning, and training goes on.
     resume : path, optional
         A checkpoint to go on from, or a folder of such, of which the newest that is whole is
         taken. Everything else must be given as it was; then the result is the same to the
@@ -102,7 +103,7 @@ def fit(
     -------
     History
         The losses, why training stopped, and the trained session. Ctrl-C ends training
-        and returns the history so far.
+        and returns the history so far; with ``checkpoint`` it writes one first.
 
     Raises
     ------
@@ -118,7 +119,8 @@ def fit(
     Warns
     -----
     CheckpointWarning
-        If the newest checkpoint is damaged; an older one is taken.
+        If the newest checkpoint is damaged; an older one is taken. If the versions are others
+        than those of the checkpoint. If a checkpoint cannot be written.
     DivergenceWarning
         If the data are finite and a step's loss, or a parameter at an epoch's end, is not.
         Training stops and the parameters are set back to those at the start of that epoch.
@@ -175,7 +177,7 @@ def fit(
             if not np.isfinite(value).all():
                 problems.append(f"parameter {graph.name(parameter)} holds NaN or inf at the start")
 
-        fingerprint = {}
+        fingerprint, versions = {}, {}
         if checkpoint is not None or resumed is not None:
             fingerprint = {
                 "engine": session.engine.name,
@@ -188,6 +190,7 @@ def fit(
                 **of_optimizer(optimizer),
                 **of_graph(graph, node),
             }
+            versions = of_versions(graph, optimizer, session.engine)
         training = Training(
             session,
             node,
@@ -201,6 +204,7 @@ def fit(
             problems=problems,
             split_state=split_state,
             fingerprint=fingerprint,
+            versions=versions,
         )
         _keep_and_go_on(training, checkpoint, resumed, epochs)
         stopped = training.run(epochs, resumed)
@@ -211,7 +215,7 @@ def fit(
             seconds=[epoch["seconds"] for epoch in training.epochs],
             steps=training.steps,
             stopped=stopped,
-            problems=training.problems,
+            problems=[*training.problems, *training.unwritten()],
         )
         called.fire("on_train_finish", session, history)
     if stopped.reason == "diverged":
@@ -224,7 +228,7 @@ def _keep_and_go_on(
 ) -> None:
     """Let a training write checkpoints, and take over the one that it goes on from."""
     if resumed is not None:
-        resumed.saved.check(resumed.path, training.fingerprint)
+        resumed.saved.check(resumed.path, training.fingerprint, training.versions)
         if resumed.saved.epoch > epochs:
             raise CheckpointError(
                 f"{resumed.path} was written after epoch {resumed.saved.epoch}, and only "

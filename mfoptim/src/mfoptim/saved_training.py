@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -13,10 +14,10 @@ import numpy as np
 from mfcore import Array, Session, random_states
 from mfcore.errors import MiniFlowError
 from mfoptim import checkpoint_file
-from mfoptim.errors import CheckpointError
+from mfoptim.errors import CheckpointError, CheckpointWarning
 from mfoptim.fingerprint import differences
 
-FORMAT = 1
+FORMAT = 2
 """Version of what is in a checkpoint."""
 
 
@@ -38,7 +39,8 @@ class SavedTraining:
         The states of the random streams: ``split`` before, ``rows`` and ``session`` after
         the epoch.
     epochs : list of dict
-        What was measured in each epoch: ``loss``, ``seconds``, ``validation_loss``.
+        What was measured in each epoch: ``loss``, ``seconds``, ``validation_loss``. While
+        training goes on, perhaps of later epochs too.
     problems : list of str
         As in ``History``.
     stopped : tuple or None
@@ -47,6 +49,8 @@ class SavedTraining:
         Class and state of each callback that has any.
     fingerprint : dict of str to str
         What was trained, on what and how; what else is trained cannot go on from here.
+    versions : dict of str to str
+        What it was trained with: the same bits are promised with the same versions only.
     """
 
     epoch: int
@@ -61,6 +65,7 @@ class SavedTraining:
     stopped: tuple[str, int, str] | None
     callbacks: list[tuple[str, Any]]
     fingerprint: dict[str, str]
+    versions: dict[str, str]
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -68,23 +73,37 @@ class SavedTraining:
         document = {name: getattr(self, name) for name in names}
         # Arrays, because they keep every bit and are short.
         document["epochs"] = {
-            name: np.array([epoch[name] for epoch in self.epochs])
+            name: np.array([epoch[name] for epoch in self.epochs[: self.epoch]])
             for name in (self.epochs[0] if self.epochs else ())
         }
         checkpoint_file.write(path, {"format": FORMAT, **document})
 
-    def check(self, path: Path, fingerprint: Mapping[str, str]) -> None:
+    def check(
+        self, path: Path, fingerprint: Mapping[str, str], versions: Mapping[str, str]
+    ) -> None:
         """Check that a training is the same one.
 
         Raises
         ------
         CheckpointError
             If not; it names the differences.
+
+        Warns
+        -----
+        CheckpointWarning
+            If it goes on with other versions.
         """
         if found := differences(self.fingerprint, fingerprint):
             more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
             raise CheckpointError(
                 f"{path} was written by another training: {'; '.join(found[:3])}{more}"
+            )
+        if found := differences(self.versions, versions):
+            warnings.warn(
+                f"{path} was written with other versions, and the bits may differ from those of "
+                f"a training without a break: {'; '.join(found)}",
+                CheckpointWarning,
+                stacklevel=4,
             )
 
     def restore(
@@ -217,5 +236,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "stopped": _ending,
     "callbacks": _pairs,
     "fingerprint": lambda value: _by_name(value, str),
+    "versions": lambda value: _by_name(value, str),
 }
 """What the entries of a checkpoint are; a file may say anything."""

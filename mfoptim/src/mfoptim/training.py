@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -36,8 +37,8 @@ class Training:
         State of the stream of random numbers that held-out rows were drawn from.
     keeper : Keeper, optional
         Writes checkpoints.
-    fingerprint : dict
-        What checkpoints say was trained.
+    fingerprint, versions : dict
+        What checkpoints say was trained, and with what.
     problems : list of str
         For the history.
     """
@@ -54,6 +55,7 @@ class Training:
     problems: list[str]
     split_state: dict[str, Any]
     fingerprint: dict[str, str]
+    versions: dict[str, str]
     keeper: Keeper | None = None
     epochs: list[dict[str, float]] = attrs.field(factory=list)
     epoch: int = 0
@@ -124,12 +126,17 @@ class Training:
         stop = self.callbacks.fire("on_epoch_finish", self.session, self.epoch, logs.copy())
         return self._stopped_by(stop) if stop else None
 
+    def unwritten(self) -> list[str]:
+        """Say of the last checkpoint that it could not be written, for the history."""
+        return [] if self.keeper is None else self.keeper.problems()
+
     def _keep(self, stopped: Stopped | None, last: bool) -> None:
-        """Write a checkpoint if one is due, and the epoch was finished."""
+        """Keep what a checkpoint holds, if the epoch was finished, and write it if one is due."""
         keeper, session = self.keeper, self.session
-        if keeper is None or len(self.epochs) < self.epoch:
+        if keeper is None:
             return
-        if not keeper.is_due(self.epoch, last or stopped is not None):
+        if len(self.epochs) < self.epoch:  # it ended within the epoch: the one before is the last
+            keeper.finish()
             return
         updates = session.optimizer_state()
         assert updates is not None
@@ -152,8 +159,9 @@ class Training:
             stopped=ending,
             callbacks=callback_states(self.callbacks.all, session),
             fingerprint=self.fingerprint,
+            versions=self.versions,
         )
-        keeper.write(saved)
+        keeper.take(saved, last or stopped is not None)
 
     def _run_steps(self, before: Mapping[Parameter, Array]) -> tuple[float, Stopped | None]:
         session, optimizer, cost = self.session, self.optimizer, self.cost
@@ -219,12 +227,20 @@ class Training:
         return Stopped(stop.reason, self.epoch, message)
 
     def _interrupted(self) -> Stopped:
-        return Stopped(
-            "interrupted",
-            self.epoch,
+        message = (
             f"Interrupted in epoch {self.epoch}, after {self.steps} steps in all; the parameters "
-            f"are those after the last of them.",
+            f"are those after the last of them."
         )
+        if self.keeper is not None:
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C does not lose the history
+                self.keeper.finish()
+            newest = self.keeper.last_epoch
+            message += (
+                f" The newest checkpoint is of epoch {newest}."
+                if newest
+                else " There is no checkpoint, because no epoch was finished."
+            )
+        return Stopped("interrupted", self.epoch, message)
 
     def _diverged(
         self, what: str, last: float | None, before: Mapping[Parameter, Array]
