@@ -14,9 +14,10 @@ import numpy as np
 
 from mfcore.errors import BackwardError, GradientError, NotDifferentiableError, type_name
 from mfcore.gradient_operations import BackwardOf, BroadcastLike, Seed, SumTo
-from mfcore.graph import collector_paused, topological
+from mfcore.graph import collector_paused
 from mfcore.node import Constant, Node, NodeLike, as_node, describe, dtype_of, shape_of
 from mfcore.operation import spec_of
+from mfcore.sorting import topological
 from mfcore.symbolic import NotKnownError, read_backward
 
 _BY_THE_RUN = frozenset({"training", "saved_of_result"})

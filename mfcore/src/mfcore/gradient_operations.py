@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfcore.errors import BackwardError, GradientError, NotTraceableError
-from mfcore.graph import topological
 from mfcore.inference import Known, known_gradient
 from mfcore.node import Array, Constant, Input, Node
 from mfcore.operation import apply, hyperparameter, operation, spec_of
+from mfcore.sorting import topological
 from mfcore.symbolic import Symbolic, counted, named
 from mfcore.syntax import cast, has_elements
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import gc
 import re
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, overload
 
 from mfcore.errors import (
-    CycleError,
     DuplicateNameError,
     GraphError,
     UnknownNodeError,
@@ -24,11 +20,10 @@ from mfcore.errors import (
 )
 from mfcore.node import Input, Node, Parameter, describe
 from mfcore.registry import observers
+from mfcore.sorting import sort
 
 if TYPE_CHECKING:
     from mfcore.run import Run
-
-Integers: TypeAlias = "array[int]"
 
 
 class Graph:
@@ -86,11 +81,7 @@ class Graph:
     def __init__(self, *outputs: Node) -> None:
         self.outputs: tuple[Node, ...] = _flat(outputs)
         with collector_paused():
-            found, edges, starts = _ancestors(self.outputs)
-            order = _kahn(found, edges, starts)
-            self.nodes: tuple[Node, ...] = tuple([found[i] for i in order])
-            self._index = dict(zip(self.nodes, range(len(order)), strict=True))
-            self.sources: list[tuple[int, ...]] = _sources(order, edges, starts, self._index)
+            self.nodes, self._index, self.sources = sort(self.outputs)
         leaves = [n for n, s in zip(self.nodes, self.sources, strict=True) if not s]
         self.inputs: tuple[Input, ...] = tuple(n for n in leaves if isinstance(n, Input))
         self.parameters: tuple[Parameter, ...] = tuple(
@@ -316,91 +307,3 @@ def _flat(outputs: tuple[Any, ...]) -> tuple[Node, ...]:
                 f"a graph is built from nodes; got {type_name(output)} {str(output)[:60]}"
             )
     return outputs
-
-
-def topological(outputs: tuple[Node, ...]) -> list[Node]:
-    """Return the ancestors of nodes, and these, in the order of a graph of them.
-
-    Raises
-    ------
-    CycleError
-        If nodes depend on each other in a circle.
-    """
-    found, edges, starts = _ancestors(outputs)
-    return [found[i] for i in _kahn(found, edges, starts)]
-
-
-def _ancestors(outputs: tuple[Node, ...]) -> tuple[list[Node], Integers, Integers]:
-    """Find all ancestors, depth first and inputs left to right.
-
-    Returns the nodes found, and for the i-th of them its inputs as
-    ``edges[starts[i]:starts[i + 1]]`` (indices into the nodes found).
-    """
-    # Arrays, here and below: of a large graph, lists of integers would take more room than
-    # its nodes.
-    number: dict[Node, int] = {}
-    read: list[Node] = []
-    starts = array("q", [0])
-    stack = list(reversed(outputs))
-    while stack:
-        node = stack.pop()
-        if node in number:
-            continue
-        number[node] = len(number)
-        inputs = node.inputs
-        if inputs:
-            read += inputs
-            stack += inputs[::-1]
-        starts.append(len(read))
-    return list(number), array("q", map(number.__getitem__, read)), starts
-
-
-def _kahn(found: list[Node], edges: Integers, starts: Integers) -> Integers:
-    """Order the nodes found so that each comes after its inputs (Kahn 1962)."""
-    count = len(found)
-    targets, bounds = _consumers(count, edges, starts)
-    remaining = np.diff(starts).tolist()
-    order = array("q", [i for i in range(count) if not remaining[i]])
-    for i in order:  # the list grows while it is read: a queue, first come first served
-        for j in targets[bounds[i] : bounds[i + 1]]:
-            remaining[j] -= 1
-            if not remaining[j]:
-                order.append(j)
-    if len(order) < count:
-        raise CycleError(_cycle_message(found, edges, starts, remaining))
-    return order
-
-
-def _sources(
-    order: Integers, edges: Integers, starts: Integers, index: dict[Node, int]
-) -> list[tuple[int, ...]]:
-    """Return the positions of each node's inputs, for the nodes in order."""
-    position = [0] * len(order)
-    for place, i in zip(index.values(), order, strict=True):  # the same integers, kept once
-        position[i] = place
-    placed = list(map(position.__getitem__, edges))
-    return [tuple(placed[starts[i] : starts[i + 1]]) for i in order]
-
-
-def _consumers(count: int, edges: Integers, starts: Integers) -> tuple[Integers, Integers]:
-    """Turn "inputs of each node" into "consumers of each node", both flat."""
-    sources = np.asarray(edges)
-    readers = np.repeat(np.arange(count), np.diff(starts))
-    by_source = np.argsort(sources, kind="stable")
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=count))])
-    return array("q", readers[by_source].tobytes()), array("q", bounds.tobytes())
-
-
-def _cycle_message(
-    found: list[Node], edges: Integers, starts: Integers, remaining: list[int]
-) -> str:
-    # Every node left over has an input left over: going back along those must meet itself.
-    here = next(i for i, left in enumerate(remaining) if left)
-    trail: dict[int, None] = {}
-    while here not in trail:
-        trail[here] = None
-        here = next(j for j in edges[starts[here] : starts[here + 1]] if remaining[j])
-    path = list(trail)
-    circle = path[path.index(here) :][::-1]
-    names = " -> ".join(describe(found[i]) for i in [*circle, circle[0]][:12])
-    return f"the graph has a cycle, so no order exists: {names}"

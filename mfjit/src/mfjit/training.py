@@ -10,8 +10,8 @@ import numpy as np
 
 from mfcore import Graph, Node
 from mfcore.errors import NotTraceableError
-from mfcore.graph import topological
 from mfcore.optimizer import OptimizerSpec, OptimizerState, optimizer_spec
+from mfcore.sorting import topological
 from mfjit.builder import Builder
 from mfjit.errors import CannotLower
 from mfjit.ir import ELEMENTWISE, LEAVES, VIEWS, Lowered, Value
