@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import reprlib
-import sys
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePath
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar
 
 import mfcore as mf
-from mfcore.errors import listed, type_name
-from mfcore.filters import is_one_of
+from mfcore.errors import FilterError, listed, type_name
+from mfcore.filters import PHASES, is_one_of, valid_phases, valid_steps
 from mftrace.draw.words import defaults_of
 from mftrace.errors import TracerOptionError
 from mftrace.format import LIMIT, PRECISION, format_array
-
-PHASES = ("sort", "forward", "backward", "training")
-"""What can be shown, in the order in which it happens."""
+from mftrace.printer import (
+    EPOCH,
+    FAINT,
+    HEADING,
+    NODE,
+    OPERATION,
+    PASS,
+    PLAIN,
+    RESULT,
+    STEP,
+    Line,
+    Printer,
+    TextStream,
+)
 
 MOST_NAMES = 8
 """Of more nodes than this, in one line, the others are counted."""
-
-Line: TypeAlias = list[tuple[str, str]]
-"""Pieces of text, each with its style in rich's words; terminals show it, files do not."""
-
-HEADING, NODE, OPERATION, RESULT, FAINT, PLAIN = (
-    *("bold magenta", "bold cyan", "green", "bold", "dim", ""),
-)
-EPOCH, STEP, PASS = range(3)  # the levels of headings
-
-
-class TextStream(Protocol):
-    """What the tracer writes to: an open text file, ``io.StringIO()``, ``sys.stderr``."""
-
-    def write(self, text: str, /) -> object:
-        """Write some text."""
 
 
 class ConsoleTracer:
@@ -101,11 +96,14 @@ class ConsoleTracer:
             )
         self._limit = _whole_number("limit", limit, at_least=0)
         self._precision = _whole_number("precision", precision, at_least=1)
-        self._phases = _valid_phases(phases)
+        try:
+            self._phases = valid_phases(phases)
+            self._steps = None if steps is None else valid_steps(steps)
+        except FilterError as error:
+            raise TracerOptionError(str(error)) from None
         self._patterns = None if nodes is None else _valid_patterns(nodes)
         self._operations = None if operations is None else _valid_operations(operations)
-        self._steps = _valid_steps(steps)
-        self._printer = _Printer(file)
+        self._printer = Printer(file)
         self._step: int | None = None  # the training step that runs, if one does
         self._unmatched = set(self._patterns or ())
         self._saw_graphs = False
@@ -340,86 +338,6 @@ class ConsoleTracer:
         self._printer.labelled(head, self._text(value), PLAIN)
 
 
-class _Printer:
-    """Writes lines: in colour on a terminal if rich is there, else as plain text."""
-
-    def __init__(self, file: TextStream | None) -> None:
-        self._file = file
-        self._announced: dict[int, list[Line]] = {}
-        self._began = False
-        self._below_heading = False
-        self._rich: tuple[object, Any] = (None, None)
-
-    def announce(self, level: int, *heading: Line) -> None:
-        """Keep a heading until something is printed below it; forget those that it follows."""
-        self._announced = {k: lines for k, lines in self._announced.items() if k < level}
-        self._announced[level] = list(heading)
-
-    def withdraw(self, level: int) -> bool:
-        """Forget the headings of a level and below; return whether its own was still kept."""
-        kept = level in self._announced
-        self._announced = {k: lines for k, lines in self._announced.items() if k < level}
-        return kept
-
-    def block(self, line: Line) -> None:
-        """Print the first line of a block, set off from the block before."""
-        self._print_headings()
-        if self._began and not self._below_heading:
-            self._write([])
-        self._write(line)
-        self._below_heading = False
-
-    def line(self, line: Line) -> None:
-        """Print a line below the one before."""
-        self._print_headings()
-        self._write(line)
-        self._below_heading = False
-
-    def labelled(self, label: Line, text: str, style: str) -> None:
-        """Print a label and a text beside it, all lines of which stay beside it."""
-        indent = " " * sum(len(part) for part, _ in label)
-        self.line([*label, (text.replace("\n", f"\n{indent}"), style)])
-
-    def _print_headings(self) -> None:
-        announced, self._announced = self._announced, {}
-        for level in sorted(announced):
-            if self._began:
-                self._write([])
-            for line in announced[level]:
-                self._write(line)
-            self._below_heading = True
-
-    def _write(self, line: Line) -> None:
-        stream = sys.stdout if self._file is None else self._file
-        self._began = True
-        if console := self._console(stream):
-            from rich.text import Text
-
-            console.print(Text.assemble(*line), soft_wrap=True)
-            return
-        text = "".join(part for part, _ in line).rstrip() + "\n"
-        try:
-            stream.write(text)
-        except UnicodeEncodeError as error:
-            # A node may have a name that the stream cannot spell.
-            stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
-
-    def _console(self, stream: TextStream) -> Any:
-        """Return rich's console for a terminal; ``None`` for all else, or without rich."""
-        if self._rich[0] is not stream:
-            console = None
-            is_terminal = getattr(stream, "isatty", None)
-            if is_terminal is not None and is_terminal():
-                try:
-                    from rich.console import Console
-                except ImportError:
-                    pass
-                else:
-                    console = Console(file=stream, highlight=False)  # type: ignore[arg-type]
-            self._rich = (stream, console)
-        return self._rich[1]
-
-
 # Words for nodes
 
 
@@ -478,15 +396,6 @@ def _whole_number(option: str, value: object, *, at_least: int) -> int:
     return value
 
 
-def _valid_phases(phases: object) -> tuple[str, ...]:
-    chosen = _several(phases)
-    if unknown := [repr(phase) for phase in chosen if phase not in PHASES]:
-        raise TracerOptionError(
-            f"there is no phase {', '.join(unknown)}; phases are {', '.join(PHASES)}"
-        )
-    return chosen
-
-
 def _valid_patterns(nodes: object) -> tuple[str, ...]:
     patterns = _several(nodes)
     if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
@@ -511,14 +420,3 @@ def _several(value: Any) -> tuple[Any, ...]:
     """Return the elements of a collection; all else, a string too, stands for itself."""
     is_collection = isinstance(value, Iterable) and not isinstance(value, (str, mf.Node))
     return tuple(value) if is_collection else (value,)
-
-
-def _valid_steps(steps: object) -> Container[int] | None:
-    if steps is None or (isinstance(steps, Container) and not isinstance(steps, str)):
-        return steps
-    if isinstance(steps, int) and not isinstance(steps, bool) and steps >= 0:
-        return range(1, steps + 1)
-    raise TracerOptionError(
-        f"steps must be a number of steps, or a collection of step numbers such as "
-        f"range(1, 4), not {steps!r}"
-    )
