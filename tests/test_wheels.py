@@ -208,6 +208,19 @@ def test_a_look_up_among_installed_wheels_imports_only_the_module_used(
     assert states == "{'found'}"
 
 
+def test_the_plugin_of_pytest_is_found_and_who_imported_the_core_before_is_not_warned(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    borrowed = [*CORE_DEPENDENCIES, "pytest", "iniconfig", "packaging", "Pygments"]
+    environment = Environment(tmp_path / "env", [wheels["mfcore"]], borrowed)
+    test = tmp_path / "test_it.py"
+    test.write_text("def test_it(mf_registry):\n    assert mf_registry.packs()\n", encoding="utf-8")
+
+    printed = environment.run(f"import mfcore, pytest; pytest.main(['-q', {str(test)!r}])")
+
+    assert "1 passed in" in printed  # and nothing about warnings
+
+
 def test_the_front_door_ships_its_data(wheels: dict[str, Path]) -> None:
     names = zipfile.ZipFile(wheels["miniflow"]).namelist()
 

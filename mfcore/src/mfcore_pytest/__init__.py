@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,7 +77,7 @@ def _includes_checks(config: pytest.Config, argument: str) -> bool:
     """Whether an argument is a folder, which has all tests, or may be the id of a check."""
     path, _, check = argument.partition("::")
     found = config.invocation_params.dir / path
-    return found.is_dir() or bool(check and "." in Path(path).name and not found.exists())
+    return found.is_dir() or bool(check and not found.exists())
 
 
 def _names(text: str) -> list[str]:

@@ -70,7 +70,8 @@ class Conformance:
         """Add all that is checked to what the session has collected."""
         report = yield
         if isinstance(collector, pytest.Session) and report.result is not None:
-            subjects = [Subject.of(collector, check, self) for check in self._checks]
+            with self.registry_in_use():
+                subjects = [Subject.of(collector, check, self) for check in self._checks]
             report.result = [*report.result, *subjects]
         return report
 
