@@ -21,7 +21,7 @@ import mftrace
 from mfops_nn import MSE, Linear, Sigmoid
 from mfoptim import SGD
 from mftrace.errors import RecordingError, TracerOptionError
-from mftrace.recording import RecordedOperation
+from mftrace.recorded_graph import RecordedOperation
 from mftrace.report_arrays import chosen, json_number, shown_counts
 from mftrace.report_data import derivatives, formula
 from miniflow.cli import main

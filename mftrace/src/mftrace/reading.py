@@ -16,21 +16,10 @@ from typing import Any, Never
 
 import numpy as np
 
+from mftrace.blocks import Block, Layout, LayoutNode, Slot
 from mftrace.errors import RecordingError
-from mftrace.recording import (
-    Block,
-    Event,
-    Layout,
-    LayoutNode,
-    RecordedEpoch,
-    RecordedGraph,
-    RecordedNode,
-    RecordedOperation,
-    RecordedPass,
-    RecordedStep,
-    Recording,
-    Slot,
-)
+from mftrace.recorded_graph import RecordedGraph, RecordedNode, RecordedOperation
+from mftrace.recording import Event, RecordedEpoch, RecordedPass, RecordedStep, Recording
 from mftrace.recording_arrays import FileArrays, MemoryArrays, arrays_path
 
 SCHEMA = 1

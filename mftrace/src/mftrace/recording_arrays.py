@@ -12,10 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mftrace.blocks import Array
 from mftrace.errors import RecordingError
-from mftrace.recording import (
-    Array,
-)
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from mfcore.html import facts, panel, table
 
 if TYPE_CHECKING:
-    from mftrace.recording import RecordedGraph, Recording
+    from mftrace.recorded_graph import RecordedGraph
+    from mftrace.recording import Recording
 
 _OUTPUTS = 12
 """Outputs of a graph that are named."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mftrace.recording import RecordedArray
+from mftrace.blocks import RecordedArray
 from mftrace.summary import Summary, summary_of
 
 Encoded: TypeAlias = str | dict[str, Any] | None

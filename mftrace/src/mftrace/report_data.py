@@ -11,17 +11,11 @@ from typing import Any
 import attrs
 import numpy as np
 
+from mftrace.blocks import Layout, LayoutNode, RecordedArray
 from mftrace.draw import words
 from mftrace.errors import RecordingError
-from mftrace.recording import (
-    Layout,
-    LayoutNode,
-    RecordedArray,
-    RecordedGraph,
-    RecordedOperation,
-    RecordedPass,
-    Recording,
-)
+from mftrace.recorded_graph import RecordedGraph, RecordedOperation
+from mftrace.recording import RecordedPass, Recording
 from mftrace.report_arrays import encoded, encoded_size, json_number
 from mftrace.report_graph import call_text, drawn_graph
 

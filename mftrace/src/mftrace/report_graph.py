@@ -14,7 +14,7 @@ from mftrace.draw.picture import Picture, picture
 from mftrace.draw.summary import summarised
 from mftrace.draw.svg import _path as path_of_strokes
 from mftrace.draw.svg import _shape as path_of_shape
-from mftrace.recording import RecordedGraph, RecordedNode
+from mftrace.recorded_graph import RecordedGraph, RecordedNode
 
 
 def drawn_graph(graph: RecordedGraph, types: Mapping[int, str]) -> dict[str, Any] | None:
