@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks.workload import first_run
 
 NAMES = [
-    "start", "boston", "digits", "bigmlp", "elementwise", "scalars", "cnn", "inference", "tracing"
+    "start", "boston", "digits", "bigmlp", "elementwise", "scalars", "cnn", "inference", "tracing",
+    "packs",
 ]  # fmt: skip
 SLOWING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 

@@ -349,6 +349,93 @@ def test_what_cannot_be_imported_by_name_cannot_be_described():
         manifest.describe(pack)
 
 
+@pytest.mark.parametrize("editable", [True, False])
+def test_an_editable_installation_does_not_go_by_a_manifest(installed, editable):
+    installed.write("made_a", {"Alpha": "", "Other": ""})
+    source = {"url": "file:///made_a", "dir_info": {"editable": editable}}
+    info = installed.folder / "made_a-1.0.dist-info"
+    (info / "direct_url.json").write_text(json.dumps(source))
+    registry = installed.registry()
+
+    registry.operation("made_a.Alpha")
+
+    assert imported() == ({"made_a.pack", "made_a.other"} if editable else set()) | {"made_a.alpha"}
+    (pack,) = [pack for pack in registry.load() if pack.name == "made_a"]
+    assert manifest.verify(pack) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no json", "[]", "{}", '{"dir_info": null}', '{"dir_info": {}}']
+)
+def test_who_says_nothing_of_editable_is_not(installed, text):
+    installed.write("made_a", {"Alpha": "", "Other": ""})
+    (installed.folder / "made_a-1.0.dist-info" / "direct_url.json").write_text(text)
+
+    installed.registry().operation("made_a.Alpha")
+
+    assert imported() == {"made_a.alpha"}
+
+
+# What is read, and when
+
+READS = """
+import os, sys
+read = []
+
+def hear(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir"):
+        path = os.path.relpath(str(arguments[0]), FOLDER)
+        if not path.startswith("..") and (".dist-info" in path or path == "pyproject.toml"):
+            read.append(path)
+
+def said(step):
+    print(step, *sorted(read))
+    read.clear()
+
+os.chdir(FOLDER)
+sys.path.insert(0, FOLDER)
+sys.addaudithook(hear)
+import numpy as np
+import mfcore as mf
+import mfops_nn, mfoptim
+x = mf.Input("x")
+said("imports")
+registry = mf.Registry(packs=["made_a", "made_b"])
+said("made")
+registry.operation("made_a.Alpha")
+said("qualified")
+registry.operation("Beta")
+said("short")
+with mf.registry.using(registry):
+    np.cbrt(x)
+for name in ("made_a.Alpha", "Alpha", "Beta", "made_b.Beta"):
+    registry.operation(name)
+registry.packs(), registry.all("operation"), registry.load()
+said("later")
+"""
+
+
+def test_nothing_is_read_at_import_and_each_file_once_after(installed, fresh_python):
+    installed.write("made_a", {"Alpha": "ufunc=np.cbrt"})
+    installed.write("made_b", {"Beta": ""})
+    installed.write("made_c", {"Gamma": ""})
+    (installed.folder / "pyproject.toml").write_text("[tool.other]\n")
+
+    printed = fresh_python(READS.replace("FOLDER", repr(str(installed.folder))))
+
+    said = {line.split()[0]: line.split()[1:] for line in printed.splitlines()}
+    entry_points = {f"made_{i}-1.0.dist-info/entry_points.txt" for i in "abc"}
+    metadata = {f"made_{i}-1.0.dist-info/METADATA" for i in "abc"}
+    assert said["imports"] == said["made"] == said["later"] == []
+    scanned, manifests = set(said["qualified"]), {f for f in said["short"] if "miniflow" in f}
+    assert scanned >= {"pyproject.toml"} | entry_points | metadata
+    assert not any("made_b" in f or "made_c" in f for f in scanned - entry_points - metadata)
+    assert "made_b-1.0.dist-info/miniflow.json" in manifests
+    assert not any("made_a" in f or "made_c" in f for f in manifests)
+    everything = said["qualified"] + said["short"]
+    assert len(everything) == len(set(everything))
+
+
 # The command
 
 

@@ -39,10 +39,9 @@ def label_of(kind: str, cls: Any) -> str:
 
 def check_provided(kind: str, cls: Any, name: str) -> None:
     """Raise ``DefinitionError`` unless a class of the pack ``name`` is what its kind asks for."""
-    from mfcore.engine import Engine
-    from mfcore.node import Node
-
     if kind == "operation":
+        from mfcore.node import Node
+
         right = isinstance(cls, type) and issubclass(cls, Node) and cls.__operation__ is not None
         what = "a class decorated with @operation"
     elif kind == "optimizer":
@@ -52,6 +51,8 @@ def check_provided(kind: str, cls: Any, name: str) -> None:
         right = isinstance(cls, type) and attrs.has(cls) and _can_be_called(cls)
         what = "a class decorated with @attrs.frozen that has a method `__call__(step)`"
     elif kind == "engine":
+        from mfcore.engine import Engine
+
         right = isinstance(cls, type) and issubclass(cls, Engine) and bool(getattr(cls, "name", ""))
         what = "a subclass of mfcore.Engine with a name"
     elif kind == "drawer":

@@ -161,11 +161,12 @@ def _made_for_another_core(entry_point: EntryPoint) -> str:
 
     for requirement in (entry_point.dist.requires if entry_point.dist else None) or []:
         requirement, _, marker = requirement.partition(";")
-        if re.search(r"\bextra\b", marker):
+        if marker and re.search(r"\bextra\b", marker):
             continue  # asked for by an optional part of the distribution only
-        match = re.match(
-            r"\s*mfcore(?![\w.-])\s*(?:\[[^]]*\])?\s*\(?([^)]*)", requirement, re.IGNORECASE
-        )
+        match = _REQUIREMENT.match(requirement)
         if match and not version_in_range(__version__, match[1]):
             return f"it was made for mfcore {match[1].strip()}, and this is mfcore {__version__}"
     return ""
+
+
+_REQUIREMENT = re.compile(r"\s*mfcore(?![\w.-])\s*(?:\[[^]]*\])?\s*\(?([^)]*)", re.IGNORECASE)

@@ -74,7 +74,7 @@ class ManifestHook(BuildHookInterface[WheelBuilderConfig]):
         if done.returncode:
             self.app.abort(
                 f"{done.stderr.rstrip()}\n"
-                f"No manifest of {core.name} {self.metadata.version} could be made, so that nothing "
+                f"No manifest of {core.name} {self.metadata.version} could be made, so nothing "
                 f"is built. Making one imports the pack, for which all it requires has to be "
                 f"there; HATCH_BUILD_NO_HOOKS=1 builds without."
             )

@@ -10,7 +10,6 @@ The files are those of the specifications "Recording installed projects" and "En
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable
 from functools import cached_property
@@ -18,6 +17,8 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from operator import attrgetter
 from typing import Any, Protocol
+
+from mfcore.settings import normal
 
 
 class EntryPoint(Protocol):
@@ -59,28 +60,31 @@ class InstalledDistribution:
         self._folder = folder
 
     @cached_property
-    def _metadata(self) -> list[tuple[str, str]]:
-        # The fields end at the first empty line; the description follows.
-        fields = _read(self._folder, "METADATA").partition("\n\n")[0].splitlines()
-        return [
-            (key.lower(), value.strip())
-            for key, _, value in (field.partition(":") for field in fields)
-        ]
+    def _metadata(self) -> dict[str, list[str]]:
+        """The fields that are asked for; they end at the first empty line."""
+        fields: dict[str, list[str]] = {"name": [], "version": [], "requires-dist": []}
+        for line in _read(self._folder, "METADATA").splitlines():
+            if not line:
+                break
+            key, _, value = line.partition(":")
+            if (found := fields.get(key.lower())) is not None:
+                found.append(value.strip())
+        return fields
 
     @property
     def name(self) -> str:
         """Name of the distribution."""
-        return dict(self._metadata).get("name", "")
+        return "".join(self._metadata["name"][:1])
 
     @property
     def version(self) -> str:
         """Its version."""
-        return dict(self._metadata).get("version", "")
+        return "".join(self._metadata["version"][:1])
 
     @property
     def requires(self) -> list[str]:
         """What it requires."""
-        return [value for key, value in self._metadata if key == "requires-dist"]
+        return self._metadata["requires-dist"]
 
     def read_text(self, filename: str) -> str | None:
         """Return the text of a file of its metadata, ``None`` where there is none."""
@@ -119,10 +123,10 @@ def _found(group: str) -> list[InstalledEntryPoint]:
         except OSError:
             continue
         for name in names:
-            stem, kind = os.path.splitext(name)
-            if kind not in (".dist-info", ".egg-info", ".egg"):
+            if not name.endswith((".dist-info", ".egg-info", ".egg")):
                 continue
-            distribution = re.sub(r"[-_.]+", "_", stem.partition("-")[0]).lower()
+            stem, kind = os.path.splitext(name)
+            distribution = normal(stem.partition("-")[0])
             if distribution in seen:
                 continue
             seen.add(distribution)
@@ -155,7 +159,7 @@ def _group(folder: str, group: str) -> list[tuple[str, str]]:
 def _read(folder: str, name: str) -> str:
     """Return the text of a file, nothing where there is none."""
     try:
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            return file.read()
+        with open(f"{folder}/{name}", "rb", buffering=0) as file:
+            return file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FILE = "miniflow.json"
 """The name of the file."""
 
-PLACES = (FILE, f"extra_metadata/{FILE}")
+PLACES = (f"extra_metadata/{FILE}", FILE)
 """Where it may be in the folder of a distribution's metadata; builders have their own ways."""
 
 FORMAT = 1

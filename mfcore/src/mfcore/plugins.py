@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -152,6 +151,8 @@ class Observer:
                 self._detach("close", error)
 
     def _detach(self, where: str, error: Exception) -> None:
+        import traceback
+
         self.attached = False
         trace = "".join(traceback.format_exception(error))
         warnings.warn(

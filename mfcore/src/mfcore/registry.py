@@ -16,8 +16,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from mfcore import discovery, installed, problems, settings
-from mfcore.claims import Claims
+from mfcore import discovery, installed, settings
 from mfcore.contract import check_provided, collect, label_of
 from mfcore.discovery import GROUP, KINDS, Pack
 from mfcore.errors import (
@@ -34,6 +33,7 @@ from mfcore.settings import Choice, normal
 if TYPE_CHECKING:
     import pluggy
 
+    from mfcore.claims import Claims
     from mfcore.drawing import Drawer
     from mfcore.engine import Engine
     from mfcore.installed import EntryPoint
@@ -306,6 +306,8 @@ class Registry:
 
     def problems(self) -> str:
         """Return what is wrong with packs that are not loaded, with tracebacks; else ``""``."""
+        from mfcore import problems
+
         return problems.of_packs(self.packs())
 
     # How packs are found and loaded
@@ -386,8 +388,9 @@ class Registry:
         By its manifest only the module is imported that the name is in. Where that does not
         work the pack is loaded, and tells what is the matter.
         """
-        if pack.status == "loaded":
-            return pack.provides[kind].get(name)
+        provided = pack.provides.get(kind, {})
+        if pack.status == "loaded" or (pack.enabled and name in provided):
+            return provided.get(name)
         with self._lock:
             described = self._manifest(pack)
             if described is not None and name in described.provides[kind]:
@@ -489,11 +492,15 @@ class Registry:
         return found[0].provides[kind][name]
 
     def _unknown(self, kind: str, name: str, pack: Pack | None) -> UnknownNameError:
+        from mfcore import problems
+
         self._load_all()
         return problems.unknown_name(kind, name, self.all(kind), self.packs(), pack)
 
     def _collect_claims(self) -> Claims:
         """Ask manifests and packs which operations they declare for which NumPy functions."""
+        from mfcore.claims import Claims
+
         self._load_undescribed()
         found: list[tuple[Any, Pack, str]] = []
         for pack in self.packs():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -45,12 +44,15 @@ class Choice:
     names: tuple[str, ...]
     source: str
     every: bool = False
+    _normal: frozenset[str] = attrs.field(init=False, repr=False, eq=False)
+
+    @_normal.default
+    def _of_names(self) -> frozenset[str]:
+        return frozenset(map(normal, self.names))
 
     def has(self, *names: str) -> bool:
         """Whether any of the names is among them, however it is spelled."""
-        return self.every or not {normal(name) for name in names}.isdisjoint(
-            map(normal, self.names)
-        )
+        return self.every or not self._normal.isdisjoint(map(normal, names))
 
 
 def from_code(names: Iterable[str] | None) -> Choice | None:
@@ -71,12 +73,12 @@ def from_environment(variable: str, *, empty_is_all: bool = False) -> Choice | N
     return Choice(names, variable, every=empty_is_all and not names)
 
 
-def from_project(start: Path | None = None) -> dict[str, Choice]:
+def from_project(start: str | os.PathLike[str] | None = None) -> dict[str, Choice]:
     """Return the choices of the project's file, by key (of ``KEYS``); none without a file.
 
     Parameters
     ----------
-    start : Path, optional
+    start : path, optional
         The folder to look in first, before its parents; by default the working directory.
 
     Raises
@@ -86,29 +88,36 @@ def from_project(start: Path | None = None) -> dict[str, Choice]:
         the file and the key.
     """
     try:
-        start = Path.cwd() if start is None else start.absolute()
+        folder = os.path.abspath(os.getcwd() if start is None else start)
     except FileNotFoundError:  # the working directory was removed
         return {}
-    for folder in (start, *start.parents):
-        table = _table(folder / FILE)
+    while True:
+        file = os.path.join(folder, FILE)
+        table = _table(file)
         if table is not None:
-            return _choices(folder / FILE, table)
-    return {}
+            return _choices(file, table)
+        folder, below = os.path.dirname(folder), folder
+        if folder == below:
+            return {}
 
 
 def normal(name: str) -> str:
     """Return a name of a pack or distribution in the spelling that they are compared in."""
-    return re.sub(r"[-_.]+", "_", name.strip()).lower()
+    return _SEPARATORS.sub("_", name.strip()).lower()
+
+
+_SEPARATORS = re.compile("[-_.]+")
 
 
 def _listed(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
-def _table(file: Path) -> Any:
+def _table(file: str) -> Any:
     """Return what a file has in the place of the table; ``None`` where it has nothing there."""
     try:
-        content = file.read_bytes()
+        with open(file, "rb") as opened:
+            content = opened.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
@@ -128,7 +137,7 @@ def _table(file: Path) -> Any:
     return found
 
 
-def _choices(file: Path, table: Any) -> dict[str, Choice]:
+def _choices(file: str, table: Any) -> dict[str, Choice]:
     if not isinstance(table, dict):
         raise SettingsError(f"{file}: {TABLE} must be a table, and is {type_name(table)}")
     choices = {}

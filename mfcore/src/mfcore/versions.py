@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 
+@cache
 def version_in_range(version: str, specifiers: str) -> bool:
     """Return whether a release number is within specifiers such as ``>=1.2,<2``.
 
