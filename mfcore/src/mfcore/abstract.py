@@ -88,8 +88,13 @@ class Abstract(NumpySyntax["Abstract"]):
     def _apply(
         self, operation: Any, inputs: tuple[Any, ...], hyperparameters: Mapping[str, Any]
     ) -> Any:
-        from mfcore.operation import read_forward
+        from mfcore.operation import given_to, read_forward, spec_of
 
+        spec = spec_of(operation)
+        if spec.shape_and_dtype is not None:
+            looks = tuple(map(abstract, inputs))
+            given = given_to(operation, spec.shape_asks, looks, hyperparameters)
+            return said_to_be(spec.call_shape_and_dtype(given))
         result = read_forward(operation, inputs, hyperparameters)
         return abstract(result) if isinstance(result, np.ndarray) else result
 
@@ -100,6 +105,20 @@ def abstract(value: Any) -> Abstract:
         return value
     array = np.asarray(value)
     return Abstract(array.shape, array.dtype)
+
+
+def said_to_be(looks: tuple[tuple[int, ...], Any]) -> Abstract:
+    """Return what an operation says of its result, a shape and a dtype.
+
+    Raises
+    ------
+    ValueError
+        If the shape is none.
+    """
+    shape, dtype = looks
+    if any(operator.index(n) < 0 for n in shape):
+        raise ValueError(f"negative dimensions are not allowed, as in {shape}")
+    return Abstract(tuple(map(operator.index, shape)), np.dtype(dtype))
 
 
 class AbstractGenerator:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from mfcore.abstract import Abstract, AbstractGenerator, DtypeMismatchError
+from mfcore.abstract import Abstract, AbstractGenerator, DtypeMismatchError, said_to_be
 from mfcore.errors import NotTraceableError, ShapeError
 
 if TYPE_CHECKING:
@@ -234,10 +234,11 @@ def _remember(memory: dict[Any, Any], key: Any, value: Value) -> Value:
 def _read(
     node: Node, knowns: list[Known], inputs: Iterable[Abstract | None]
 ) -> tuple[Abstract | None, Exception | None]:
-    """Read a node's ``forward``; return its result, or what it raised."""
+    """Return how a node's result looks, as it says or as its ``forward`` reads; or what it raised."""
     spec: Any = node.__operation__
     # As in a run: a Python number stays one only where it is broadcast against an array.
-    stays = spec.broadcasts and not all(known.constant for known in knowns)
+    says = spec.shape_and_dtype is not None
+    stays = spec.broadcasts and not says and not all(known.constant for known in knowns)
     values = [
         known.number(2) if stays and known.number is not None else value
         for known, value in zip(knowns, inputs, strict=True)
@@ -250,6 +251,8 @@ def _read(
     given["rng"] = AbstractGenerator()
     results = []
     try:
+        if says:
+            return said_to_be(spec.call_shape_and_dtype(given)), None
         for training in (True, False) if "training" in spec.forward_asks else (True,):
             value = spec.call_forward({**given, "training": training})
             if spec.saves and type(value) is tuple:

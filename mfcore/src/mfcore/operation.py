@@ -28,6 +28,7 @@ RESERVED = (
     FORWARD_EXTRAS
     | BACKWARD_EXTRAS
     | {"name", "inputs", "forward", "backward", "samples", "site", "qualified_name"}
+    | {"shape_and_dtype"}
 )
 
 
@@ -55,6 +56,10 @@ class OperationSpec:
         Inputs whose gradient the core sums back to the input's shape.
     declared : tuple
         The NumPy functions that the operation stands for.
+    shape_and_dtype : callable or None
+        Says how the result of ``forward`` looks, where the operation has such a function.
+    shape_asks, shape_keywords
+        As those of ``forward``.
     """
 
     name: str
@@ -69,6 +74,9 @@ class OperationSpec:
     backward_keywords: frozenset[str]
     broadcasts: frozenset[str]
     declared: tuple[Callable[..., Any], ...]
+    shape_and_dtype: Callable[..., Any] | None
+    shape_asks: tuple[str, ...]
+    shape_keywords: frozenset[str]
     _wanted_type: Callable[..., tuple[bool, ...]] = attrs.field(repr=False)
 
     @property
@@ -91,6 +99,15 @@ class OperationSpec:
     def call_forward(self, given: Mapping[str, Any]) -> Any:
         """Call ``forward`` with what it asks for, by name; a variadic input is one tuple."""
         return self._call(self.forward, self.forward_asks, self.forward_keywords, given)
+
+    def call_shape_and_dtype(self, given: Mapping[str, Any]) -> tuple[tuple[int, ...], Any]:
+        """Call ``shape_and_dtype``, where there is one, with what it asks for, by name.
+
+        Its inputs are not arrays, but have ``shape``, ``ndim`` and ``dtype``.
+        """
+        assert self.shape_and_dtype is not None
+        shape, dtype = self._call(self.shape_and_dtype, self.shape_asks, self.shape_keywords, given)
+        return tuple(shape), dtype
 
     def call_backward(self, given: Mapping[str, Any]) -> Any:
         """Call ``backward``, where there is one, with what it asks for, by name."""
@@ -246,7 +263,28 @@ def read_forward(
         If a hyperparameter is unknown or lacks a value.
     """
     spec = spec_of(operation)
-    if missing := [n for n in spec.forward_asks if n in FORWARD_EXTRAS]:
+    given = given_to(operation, spec.forward_asks, inputs, hyperparameters)
+    result = spec.call_forward(given)
+    return result[0] if spec.saves else result
+
+
+def given_to(
+    operation: type[Node],
+    asks: Iterable[str],
+    inputs: tuple[Any, ...],
+    hyperparameters: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return by name what a function of an operation asks for, outside of a run.
+
+    Raises
+    ------
+    DefinitionError
+        If it asks for what only a run has.
+    TypeError
+        If a hyperparameter is unknown or lacks a value.
+    """
+    spec = spec_of(operation)
+    if missing := [n for n in asks if n in FORWARD_EXTRAS]:
         raise DefinitionError(f"{spec.name} asks for {missing[0]}: apply it in a graph only")
     if unknown := hyperparameters.keys() - set(spec.hyperparameters):
         raise TypeError(f"{spec.name} has no hyperparameter {', '.join(sorted(unknown))}")
@@ -255,11 +293,10 @@ def read_forward(
         fixed = len(spec.inputs) - 1
         inputs = (*inputs[:fixed], inputs[fixed:])
     given.update(zip(spec.inputs, inputs, strict=True))
-    for name in spec.forward_asks:
+    for name in asks:
         if name not in given:
             given[name] = _default(operation, name)
-    result = spec.call_forward(given)
-    return result[0] if spec.saves else result
+    return given
 
 
 def _default(operation: type[Node], name: str) -> Any:
@@ -357,7 +394,9 @@ def _spec(
 ) -> OperationSpec:
     """Return what the core knows about an operation, its functions checked."""
     where, inputs = fields.where, fields.inputs
-    forward, backward = (static_function(cls, name, where) for name in ("forward", "backward"))
+    forward, backward, looks = (
+        static_function(cls, name, where) for name in ("forward", "backward", "shape_and_dtype")
+    )
     if forward is None:
         raise DefinitionError(f"{where} has no forward")
     provided = {*inputs, *fields.hyperparameters}
@@ -368,6 +407,11 @@ def _spec(
     backward_asks, backward_keywords = (
         asked_names(backward, provided | BACKWARD_EXTRAS, where, many)
         if backward
+        else ((), frozenset())
+    )
+    shape_asks, shape_keywords = (
+        asked_names(looks, {*inputs, *fields.hyperparameters}, where, many)
+        if looks
         else ((), frozenset())
     )
     summed = frozenset(inputs if broadcasts is True else broadcasts or ())
@@ -386,6 +430,9 @@ def _spec(
         backward_keywords=backward_keywords,
         broadcasts=summed,
         declared=declared,
+        shape_and_dtype=looks,
+        shape_asks=shape_asks,
+        shape_keywords=shape_keywords,
         wanted_type=_wanted_type(inputs, "wanted" in backward_asks and not fields.variadic),
     )
 
