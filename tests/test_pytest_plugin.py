@@ -225,7 +225,6 @@ import pytest
 def test_one(mf_rng, case):
     print("numbers", mf_rng.integers(2**60))
 
-@pytest.mark.xdist_group("group")
 def test_other(mf_rng):
     print("numbers", mf_rng.integers(2**60))
 """
@@ -244,7 +243,7 @@ def test_random_numbers_are_those_of_the_test_in_whatever_order_and_process(
     alone = numbers(PYTHONHASHSEED="1")
     assert len(alone) == 3
     assert numbers("-k", "other", PYTHONHASHSEED="2") < alone
-    assert numbers("-n1", "--dist=loadgroup") == alone
+    assert numbers("-n1") == alone
     assert not numbers("--mf-seed=1") & alone
 
 

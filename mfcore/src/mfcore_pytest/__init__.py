@@ -109,7 +109,7 @@ def mf_rng(request: pytest.FixtureRequest) -> np.random.Generator:
     import numpy as np
 
     item, seed = request.node, request.config.getoption("mf_seed")
-    # Not item.nodeid: under some options pytest-xdist writes the name of a group into it.
+    # Not item.nodeid: with pytest 8, pytest-xdist can write the name of a group into it.
     identity = f"{seed} {item.parent.nodeid}::{item.name}"
     number = int.from_bytes(blake2b(identity.encode(), digest_size=8).digest(), "little")
     told = f"mf_rng = numpy.random.default_rng({number})  # --mf-seed={seed}"
