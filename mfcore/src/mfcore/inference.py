@@ -234,7 +234,7 @@ def _remember(memory: dict[Any, Any], key: Any, value: Value) -> Value:
 def _read(
     node: Node, knowns: list[Known], inputs: Iterable[Abstract | None]
 ) -> tuple[Abstract | None, Exception | None]:
-    """Return how a node's result looks, as it says or as its ``forward`` reads; or what it raised."""
+    """Return how a node looks, as it says or as its ``forward`` reads; or what it raised."""
     spec: Any = node.__operation__
     # As in a run: a Python number stays one only where it is broadcast against an array.
     says = spec.shape_and_dtype is not None

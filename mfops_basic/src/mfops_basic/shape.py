@@ -5,6 +5,7 @@ Where NumPy gives a view, so do these: the result shares memory with the input.
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -126,6 +127,17 @@ class Reshape(Node):
         return np.reshape(x, shape)
 
     @staticmethod
+    def shape_and_dtype(x: Array, shape: Shape) -> Any:
+        size = math.prod(x.shape)
+        rest = math.prod(n for n in shape if n != -1)
+        if -1 in shape and rest:
+            at = shape.index(-1)
+            shape = (*shape[:at], size // rest, *shape[at + 1 :])
+        if -1 in shape or math.prod(shape) != size:
+            raise ValueError(f"cannot reshape array of size {size} into shape {shape}")
+        return shape, x.dtype
+
+    @staticmethod
     def backward(grad: Array, x: Array) -> tuple[Any, ...]:
         return (np.reshape(grad, x.shape),)
 
@@ -155,6 +167,12 @@ class BroadcastTo(Node):
     @staticmethod
     def forward(x: Array, shape: Shape) -> Any:
         return np.broadcast_to(x, shape)
+
+    @staticmethod
+    def shape_and_dtype(x: Array, shape: Shape) -> Any:
+        if np.broadcast_shapes(x.shape, shape) != shape:
+            raise ValueError(f"an array of shape {x.shape} cannot be broadcast to {shape}")
+        return shape, x.dtype
 
     @staticmethod
     def backward(grad: Array) -> tuple[Any, ...]:

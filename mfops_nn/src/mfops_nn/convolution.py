@@ -41,6 +41,23 @@ def images(x: Array, what: str = "x") -> tuple[int, ...]:
     return shape
 
 
+def _checked(x: Array, W: Array) -> tuple[int, ...]:
+    """Return the shape of a batch of images that weights fit.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    shape = images(x)
+    if len(W.shape) != 4 or W.shape[1] != shape[1]:
+        raise ValueError(
+            f"weights of shape {W.shape} do not fit images of shape {x.shape}: they need the "
+            f"axes (out channels, in channels, height, width) with {shape[1]} in channels"
+        )
+    return shape
+
+
 def padded(x: Array, pads: tuple[Pair, Pair]) -> Any:
     """Return images with rows and columns of zeros around them."""
     (top, bottom), (left, right) = pads
@@ -73,6 +90,21 @@ def _fit(upstream: Array, channels: int, count: Pair) -> None:
         raise ValueError(
             f"a gradient of shape {upstream.shape} does not fit: the convolution has the "
             f"shape {(upstream.shape[0], channels, *count)}"
+        )
+
+
+def _check_biases(b: Array, W: Array) -> None:
+    """Check the shape of biases.
+
+    Raises
+    ------
+    ValueError
+        If there is not one for each out channel.
+    """
+    if b.shape != W.shape[:1]:
+        raise ValueError(
+            f"biases of shape {b.shape} do not fit weights of shape {W.shape}: they need "
+            f"shape ({W.shape[0]},)"
         )
 
 
@@ -118,16 +150,17 @@ class Correlate2D(Node):
 
     @staticmethod
     def forward(x: Array, W: Array, stride: Pair, padding: Pair | str) -> Any:
-        n, c = images(x)[:2]
-        if len(W.shape) != 4 or W.shape[1] != c:
-            raise ValueError(
-                f"weights of shape {W.shape} do not fit images of shape {x.shape}: they need the "
-                f"axes (out channels, in channels, height, width) with {c} in channels"
-            )
+        n, c = _checked(x, W)[:2]
         o, kernel = W.shape[0], W.shape[2:]
         columns, count = _columns(x, kernel, stride, padding)
         product = np.matmul(np.reshape(W, (o, c * math.prod(kernel))), columns)
         return np.reshape(product, (n, o, *count))
+
+    @staticmethod
+    def shape_and_dtype(x: Array, W: Array, stride: Pair, padding: Pair | str) -> Any:
+        n, _, height, width = _checked(x, W)
+        count = output_size((height, width), (W.shape[2], W.shape[3]), stride, padding)
+        return (n, W.shape[0], *count), np.result_type(x.dtype, W.dtype)
 
     @staticmethod
     def backward(
@@ -204,6 +237,14 @@ class Conv2DInputGradient(Node):
         return apply(Correlate2D, needed, flipped)
 
     @staticmethod
+    def shape_and_dtype(
+        upstream: Array, W: Array, image_size: Pair, stride: Pair, padding: Pair | str
+    ) -> Any:
+        o, c, *kernel = images(W, "W")
+        _fit(upstream, o, output_size(image_size, (kernel[0], kernel[1]), stride, padding))
+        return (upstream.shape[0], c, *image_size), np.result_type(upstream.dtype, W.dtype)
+
+    @staticmethod
     def backward(
         grad: Array, upstream: Array, W: Array, stride: Pair, padding: Pair | str, wanted: Any
     ) -> tuple[Any, ...]:
@@ -257,6 +298,18 @@ class Conv2DWeightGradient(Node):
         rows = np.reshape(upstream, (n, o, math.prod(count)))
         products = np.matmul(rows, np.swapaxes(columns, 1, 2))
         return np.reshape(np.sum(products, axis=0), (o, c, *kernel_size))
+
+    @staticmethod
+    def shape_and_dtype(
+        x: Array, upstream: Array, kernel_size: Pair, stride: Pair, padding: Pair | str
+    ) -> Any:
+        n, c, height, width = images(x)
+        o = images(upstream, "upstream")[1]
+        _fit(upstream, o, output_size((height, width), kernel_size, stride, padding))
+        if upstream.shape[0] != n:
+            raise ValueError(f"{n} images have no gradients of shape {upstream.shape}")
+        product = np.result_type(x.dtype, upstream.dtype)
+        return (o, c, *kernel_size), np.zeros(0, product).sum().dtype
 
     @staticmethod
     def backward(
@@ -315,13 +368,14 @@ class Conv2D(Node):
     @staticmethod
     def forward(x: Array, W: Array, b: Array, stride: Pair, padding: Pair | str) -> Any:
         product = apply(Correlate2D, x, W, stride=stride, padding=padding)
-        o = W.shape[0]
-        if b.shape != (o,):
-            raise ValueError(
-                f"biases of shape {b.shape} do not fit weights of shape {W.shape}: they need "
-                f"shape ({o},)"
-            )
-        return product + np.reshape(b, (o, 1, 1))
+        _check_biases(b, W)
+        return product + np.reshape(b, (W.shape[0], 1, 1))
+
+    @staticmethod
+    def shape_and_dtype(x: Array, W: Array, b: Array, stride: Pair, padding: Pair | str) -> Any:
+        shape, dtype = Correlate2D.shape_and_dtype(x, W, stride, padding)
+        _check_biases(b, W)
+        return shape, np.result_type(dtype, b.dtype)
 
     @staticmethod
     def backward(

@@ -115,6 +115,13 @@ class MaxPool2D(Node):
         return largest
 
     @staticmethod
+    def shape_and_dtype(
+        x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair | str
+    ) -> Any:
+        _, count, _ = _layout(x, kernel_size, stride, padding)
+        return (*x.shape[:2], *count), x.dtype
+
+    @staticmethod
     def backward(
         grad: Array,
         x: Array,
@@ -178,6 +185,24 @@ class MaxPool2DGradient(Node):
         return _inside(total, pads, (h, w))
 
     @staticmethod
+    def shape_and_dtype(
+        upstream: Array,
+        x: Array,
+        pooled: Array,
+        kernel_size: Pair,
+        stride: Pair | None,
+        padding: Pair | str,
+    ) -> Any:
+        _, count, _ = _layout(x, kernel_size, stride, padding)
+        shape = (*x.shape[:2], *count)
+        if np.broadcast_shapes(shape, upstream.shape, pooled.shape) != shape:
+            raise ValueError(
+                f"gradients of shape {upstream.shape} and largest elements of shape "
+                f"{pooled.shape} do not fit: the pooled images have the shape {shape}"
+            )
+        return x.shape, np.result_type(upstream.dtype, 0)
+
+    @staticmethod
     def backward(
         grad: Array,
         x: Array,
@@ -228,6 +253,13 @@ class AvgPool2D(Node):
         stride, count, pads = _layout(x, kernel_size, stride, padding)
         source = padded(x, pads)
         return np.mean(np.stack([source[i] for i in windows(kernel_size, stride, count)]), axis=0)
+
+    @staticmethod
+    def shape_and_dtype(
+        x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair | str
+    ) -> Any:
+        _, count, _ = _layout(x, kernel_size, stride, padding)
+        return (*x.shape[:2], *count), np.mean(np.zeros(1, x.dtype)).dtype
 
     @staticmethod
     def backward(
