@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
-from mfjit.ir import LEAVES, VIEWS, Lowered, Value
+from mfjit.fuse import Group
+from mfjit.ir import LEAVES, REDUCTIONS, VIEWS, Lowered, Value
+from mfjit.layout import Layout
 from mfjit.memory import Plan
 
 
@@ -37,8 +39,74 @@ def where_is(plan: Plan, value: Value, names: dict[Value, str], apart: str) -> s
     return f"{where}, {room}"
 
 
-def cost_of(values: Sequence[Value], flops: int, moved: int) -> str:
-    """Return what a step costs, and which nodes it comes from."""
-    cost = f"{flops:,} FLOPs, {moved:,} bytes"
-    origins = dict.fromkeys(value.origin for value in values if value.origin)
+def title_of(group: Group, names: Mapping[Value, str]) -> str:
+    """Return a step in one line: what it computes from what, its shape and dtype."""
+    parts = []
+    for value in group.values:
+        arguments = ", ".join(names[arg] for arg in value.args)
+        operation = value.attributes["name"] if value.op == "kernel" else value.op
+        parts.append(f"{names[value]} = {operation}({arguments})")
+    shape = "x".join(map(str, group.shape)) or "scalar"
+    return f"{'; '.join(parts)}  [{shape} {group.values[-1].dtype}]"
+
+
+def cost_of(group: Group, moved: int) -> str:
+    """Return what a step costs that moves so many bytes, and which nodes it comes from."""
+    cost = f"{flops_of(group):,} FLOPs, {moved:,} bytes"
+    origins = dict.fromkeys(value.origin for value in group.values if value.origin)
     return f"{cost}; from {', '.join(origins)}" if origins else cost
+
+
+def flops_of(group: Group) -> int:
+    """Return the arithmetic operations of a step; one for each element of each instruction."""
+    total = 0
+    for value in group.values:
+        if value.op == "matmul":
+            total += 2 * value.size * value.args[0].shape[-1]
+        elif value.op == "kernel" and value.attributes["name"].startswith("conv2d"):
+            total += _convolution_flops(value)
+        elif value.op in REDUCTIONS:
+            total += value.args[0].size
+        elif group.kind in ("loop", "dot", "scalars"):
+            total += value.size
+    return total
+
+
+def _convolution_flops(value: Value) -> int:
+    first, second = value.args
+    weights, outputs = {
+        "conv2d": (second, value),
+        "conv2d_input_gradient": (second, first),
+        "conv2d_weight_gradient": (value, second),
+    }[value.attributes["name"]]
+    return 2 * outputs.size * weights.size // weights.shape[0]
+
+
+def bytes_of(
+    group: Group,
+    layouts: Mapping[Value, Layout],
+    joined: Collection[Value],
+    free: Collection[str] = (),
+) -> int:
+    """Return the bytes that a step has to read and write.
+
+    Parameters
+    ----------
+    group : Group
+        The step.
+    layouts : mapping of Value to Layout
+        Where values lie.
+    joined : collection of Value
+        Parts of concatenations that are in place already.
+    free : collection of str, optional
+        Leaves that are read from no memory, by ``op``.
+    """
+    if group.kind == "concatenate":
+        parts = group.values[0].args
+        return sum(2 * part.nbytes for part in parts if layouts[part].base not in joined)
+    read: dict[Value, int] = {}
+    for value in group.reads:
+        base = layouts[value].base
+        if base.op not in free:
+            read[base] = max(read.get(base, 0), min(value.nbytes, base.nbytes))
+    return sum(read.values()) + sum(value.nbytes for value in group.outputs)

@@ -8,12 +8,12 @@ from contextlib import nullcontext
 
 import attrs
 
+from mfjit.explaining import flops_of
 from mfjit.fuse import Group, fuse
 from mfjit.ir import Lowered, Value
 from mfjit.layout import contiguous_strides, layouts
 from mfjit.memory import ALIGNMENT
 from mfjit.numba_blas import provider
-from mfjit.numba_explain import group_flops
 from mfjit.numba_kernels import write_kernel
 from mfjit.numba_leaves import write_copies_in, write_copies_out, write_inputs
 from mfjit.numba_loops import PARALLEL_ELEMENTS, write_loop
@@ -204,7 +204,7 @@ class _Program:
     def _write_run(self, run: Run) -> None:
         """Write a run: on each thread its share of blocks, each block through all steps."""
         source, storage = self.source, self.storage
-        shared = self.threads > 1 and sum(map(group_flops, run.groups)) >= PARALLEL_FLOPS
+        shared = self.threads > 1 and sum(map(flops_of, run.groups)) >= PARALLEL_FLOPS
         threads = self.threads if shared else 1
         block = run.block
         blocks = -(-run.rows // block)

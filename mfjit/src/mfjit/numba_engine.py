@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mfjit import cache
+from mfjit.explaining import flops_of
 from mfjit.ir import Lowered, Value
 from mfjit.lending import Pool
 from mfjit.numba_code import Code, generate
-from mfjit.numba_explain import explain, group_flops
+from mfjit.numba_explain import explain
 from mfjit.numba_moves import BAD_CLASS
 from mfjit.numba_storage import SLOTS
 from mfjit.operands import View
@@ -57,7 +58,7 @@ class NumbaExecutable:
         self.watch = watch
         self.code: Code = generate(lowered, threads=_threads())
         self.run: Any = cache.load(self.code.text, OPTIONS)
-        seconds = 1e-6 + sum(map(group_flops, self.code.storage.groups)) / SLOW_FLOPS
+        seconds = 1e-6 + sum(map(flops_of, self.code.storage.groups)) / SLOW_FLOPS
         self.steps_at_first = max(1, int(ENTRY_SECONDS / 4 / seconds))
 
     @property
