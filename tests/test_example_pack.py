@@ -68,7 +68,7 @@ def test_its_own_tests_pass_against_its_wheel(environment: Environment, tmp_path
         f"'--rootdir', {str(tmp_path)!r}, {str(EXAMPLE / 'tests')!r}]))"
     )
 
-    assert re.search(r"^20 passed", printed, re.MULTILINE)
+    assert re.search(r"^21 passed", printed, re.MULTILINE)
 
 
 def test_its_wheel_says_what_it_provides_and_so_it_is_not_imported_for_others(

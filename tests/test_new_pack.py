@@ -81,7 +81,7 @@ def test_its_own_tests_pass_and_prove_something(installed: tuple[Path, Path]) ->
 
     printed = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=folder, site=site)
 
-    assert "8 passed" in printed
+    assert "9 passed" in printed
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def test_a_right_pack_is_listed_and_counted(check):
 
     assert done.exit_code == 0, done.output
     assert "mfops_right.Twice" in done.stdout
-    assert re.search(r"1 operations and optimizers: \d\d passed, 0 failed, ", done.stdout)
+    counted = r"1 operations and optimizers, 1 manifests: \d\d passed, 0 failed, "
+    assert re.search(counted, done.stdout)
     told = "engines compared with the reference: mfjit.auto, mfjit.numpy; not compared: mfjit.numba"
     assert told in done.stdout
 
@@ -80,6 +81,7 @@ def test_json_holds_every_outcome(check):
     assert {o["subject"] for o in found["outcomes"]} == {
         "mfops_wrong.WrongSign",
         "mfops_wrong.ClimbsInsteadOfDescending",
+        "mfops_wrong",
     }
 
 

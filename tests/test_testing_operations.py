@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -122,6 +123,27 @@ def test_an_expected_failure_of_what_does_not_apply_is_a_failure():
 def test_an_expected_failure_of_an_unknown_check_is_a_failure():
     with pytest.raises(CheckError, match="'gradient' is expected, but there is no such check"):
         check_operation(Twice, expected={"gradient": "a slip"})
+
+
+def test_an_error_in_the_pack_is_told_with_its_line():
+    @mf.operation
+    class Slip(mf.Node):
+        x: mf.Node
+
+        @staticmethod
+        def forward(x):
+            return x * 2
+
+        @staticmethod
+        def backward(grad):
+            return (grad * np.no_such_number,)
+
+    report = examine_operation(Slip)
+
+    source = Path(__file__).read_text(encoding="utf-8").splitlines()
+    line = Slip.backward.__code__.co_firstlineno + 2  # after the decorator and def
+    assert f" ({__file__}:{line}, in backward)" in report["gradient form"].message
+    assert report["gradient form"].message.startswith("AttributeError: module 'numpy' has no")
 
 
 def test_an_engine_that_is_not_installed_does_not_apply():

@@ -10,6 +10,7 @@ import numpy as np
 
 import mfcore as mf
 from mfcore import Node, operation, optimizer
+from mfcore.domain import Domain, axis_of, integers, nonzero, positive, real
 
 OPERATIONS: list[tuple[str, type[Node]]] = []
 OPTIMIZERS: list[tuple[str, type]] = []
@@ -670,6 +671,137 @@ class IsAnotherFunctionOnNodes(Node):
     @staticmethod
     def forward(x):
         return x * x if isinstance(x, (np.ndarray, np.generic)) else x * abs(x)
+
+
+# Right on its samples, wrong elsewhere in its domain
+
+
+@caught_by("examples")
+@operation
+class WrongBeyondTwo(Node):
+    x: Node
+
+    domain = Domain(x=positive())
+
+    @staticmethod
+    def samples():
+        return [(np.array([0.5, 1.5, 1.25]),)]
+
+    @staticmethod
+    def forward(x):
+        return x * x
+
+    @staticmethod
+    def backward(grad, x):
+        return (np.where(x > 2, 0 * grad, 2 * x * grad),)
+
+
+@caught_by("examples")
+@operation
+class IsNotDefinedWhereItSays(Node):
+    x: Node
+
+    domain = Domain(x=nonzero())
+
+    @staticmethod
+    def samples():
+        return [(np.array([0.5, 1.5, 2.5]),)]
+
+    @staticmethod
+    def forward(x):
+        return np.sqrt(x)
+
+    @staticmethod
+    def backward(grad, value):
+        return (grad / (2 * value),)
+
+
+@caught_by("examples")
+@operation
+class RefusesShapesThatItsDomainAllows(Node):
+    x: Node
+    y: Node
+
+    domain = Domain(x=real("n, k"), y=real("k, m"))
+
+    @staticmethod
+    def samples(rng):
+        return [(rng.normal(size=(3, 3)), rng.normal(size=(3, 3)))]
+
+    @staticmethod
+    def forward(x, y):
+        return x * y
+
+
+@caught_by("examples")
+@operation
+class LeaksFloat64AlongTheLastAxis(Node):
+    x: Node
+    axis: int = 0
+
+    domain = Domain(x=real("n, k"), axis=axis_of("x"))
+
+    @staticmethod
+    def samples(rng):
+        return [(rng.normal(size=(3, 2)),)]
+
+    @staticmethod
+    def forward(x, axis):
+        return np.sum(x, axis=axis, dtype=np.float64 if axis == -1 else None)
+
+    @staticmethod
+    def backward(grad, x, axis):
+        return (np.expand_dims(grad, axis).astype(x.dtype) * np.ones_like(x),)
+
+
+@caught_by("samples")
+@operation
+class DeclaresADomainOfNoField(Node):
+    x: Node
+
+    domain = Domain(y=positive())
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+
+@caught_by("samples")
+@operation
+class DeclaresAnEmptyDomain(Node):
+    x: Node
+
+    domain = Domain(x=integers(3, 3))
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+
+@caught_by("samples")
+@operation
+class DeclaresABoundThatNobodyKnows(Node):
+    x: Node
+
+    domain = Domain(x=integers(0, "n"))
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+
+@caught_by("samples")
+@operation
+class RefusesAllOfItsDomain(Node):
+    x: Node
+
+    domain = Domain(x=real("n, 2"))
+
+    @staticmethod
+    def forward(x):
+        if x.shape[-1] != 3:
+            raise ValueError("there must be 3 columns")
+        return 2 * x
 
 
 @caught_by("samples")

@@ -6,15 +6,13 @@ import mfcore as mf
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from mfcore.testing import PackCheck, operation_checks, optimizer_checks
+from mfcore.testing import PackCheck, pack_checks
 
 from mfops_extra import Huber, Lion, Swish, Tally, TopK
 from mfops_extra.commands import curve
 
 
-@pytest.mark.parametrize(
-    "check", [*operation_checks("mfops_extra"), *optimizer_checks("mfops_extra")], ids=str
-)
+@pytest.mark.parametrize("check", pack_checks("mfops_extra"), ids=str)
 def test_it_keeps_the_contract(check: PackCheck) -> None:
     check()
 

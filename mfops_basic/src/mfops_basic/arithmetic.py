@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mfcore import Array, Node, operation
+from mfcore.domain import Domain, nonzero, positive, real
 
 if TYPE_CHECKING:
     from mfcore import NodeLike
@@ -127,6 +128,8 @@ class Divide(Node):
     x: Node
     y: Node
 
+    domain = Domain(y=nonzero())
+
     @staticmethod
     def forward(x: Array, y: Array) -> Any:
         return x / y
@@ -154,6 +157,8 @@ class Power(Node):
 
     x: Node
     y: Node
+
+    domain = Domain(x=positive(), y=real(low=-3, high=3))
 
     @staticmethod
     def forward(x: Array, y: Array) -> Any:
@@ -207,6 +212,8 @@ class Sqrt(Node):
     """Square root of ``x``."""
 
     x: Node
+
+    domain = Domain(x=positive())
 
     @staticmethod
     def forward(x: Array) -> Any:

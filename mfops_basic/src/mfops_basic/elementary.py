@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, operation
+from mfcore.domain import Domain, nonzero, positive, real
 
 
 @operation(ufunc=np.exp)
@@ -46,6 +47,8 @@ class Log(Node):
 
     x: Node
 
+    domain = Domain(x=positive())
+
     @staticmethod
     def forward(x: Array) -> Any:
         return np.log(x)
@@ -60,6 +63,8 @@ class Log1p(Node):
     """Natural logarithm of ``1 + x``, accurate near 0."""
 
     x: Node
+
+    domain = Domain(x=real(low=-1))
 
     @staticmethod
     def forward(x: Array) -> Any:
@@ -121,6 +126,8 @@ class Abs(Node):
 
     x: Node
 
+    domain = Domain(x=nonzero())
+
     @staticmethod
     def forward(x: Array) -> Any:
         return np.absolute(x)
@@ -135,6 +142,8 @@ class Sign(Node):
     """Sign of ``x``: -1, 0 or 1. It is constant between its steps: no gradient passes."""
 
     x: Node
+
+    domain = Domain(x=nonzero())
 
     @staticmethod
     def forward(x: Array) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, apply, errors, hyperparameter, operation
+from mfcore.domain import Domain, integers, one_of, real
 from mfcore.syntax import has_elements
 from mfops_basic.casting import as_dtype
 from mfops_basic.shape import Shape, as_shape
@@ -136,6 +137,12 @@ class Take(Node):
     indices: Node
     axis: int | None = None
 
+    domain = (
+        Domain(x=real("n, *rest"), indices=integers(0, "n", "*places"), axis=one_of(0)),
+        Domain(x=real("k, n"), indices=integers(0, "n", "*places"), axis=one_of(1, -1)),
+        Domain(x=real("n"), indices=integers(0, "n", "*places")),
+    )
+
     @staticmethod
     def forward(x: Array, indices: Array, axis: int | None) -> Any:
         if indices.dtype.kind == "b":
@@ -219,6 +226,8 @@ class OneHot(Node):
     indices: Node
     depth: int
     dtype: np.dtype[Any] = hyperparameter(default=np.dtype(np.float64), converter=as_dtype)
+
+    domain = Domain(indices=integers(0, "depth"), depth=integers(1, 6))
 
     @staticmethod
     def forward(indices: Array, depth: int, dtype: np.dtype[Any]) -> Any:

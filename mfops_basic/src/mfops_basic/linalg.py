@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, operation
+from mfcore.domain import Domain, real
 
 
 @operation(ufunc=np.matmul, broadcasts=True)
@@ -29,6 +30,13 @@ class MatMul(Node):
 
     x: Node
     y: Node
+
+    domain = (
+        Domain(x=real("..., n, k"), y=real("..., k, m")),
+        Domain(x=real("k"), y=real("..., k, m")),
+        Domain(x=real("..., n, k"), y=real("k")),
+        Domain(x=real("k"), y=real("k")),
+    )
 
     @staticmethod
     def forward(x: Array, y: Array) -> Any:

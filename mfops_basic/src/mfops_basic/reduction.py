@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from mfcore import Array, Node, hyperparameter, operation
+from mfcore.domain import Domain, axis_of, one_of, real
 from mfops_basic.shape import as_shape
 
 Axis: TypeAlias = int | tuple[int, ...] | None
@@ -121,6 +122,11 @@ class Max(Node):
         "dtypes": "shares among ties are float64 until the core casts them",
     }
 
+    domain = (
+        Domain(x=real(distinct=True)),
+        Domain(x=real(distinct=True), axis=axis_of("x"), keepdims=one_of(False, True)),
+    )
+
     @staticmethod
     def forward(x: Array, axis: Axis, keepdims: bool) -> Any:
         return np.max(x, axis=axis, keepdims=keepdims)
@@ -153,6 +159,11 @@ class Min(Node):
     expected_failures: ClassVar[dict[str, str]] = {
         "dtypes": "shares among ties are float64 until the core casts them",
     }
+
+    domain = (
+        Domain(x=real(distinct=True)),
+        Domain(x=real(distinct=True), axis=axis_of("x"), keepdims=one_of(False, True)),
+    )
 
     @staticmethod
     def forward(x: Array, axis: Axis, keepdims: bool) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, operation
+from mfcore.domain import Domain, bools, real
 
 
 def _of_chosen(grad: Array, x_chosen: Array, y_chosen: Array, wanted: Any) -> tuple[Any, ...]:
@@ -32,6 +33,8 @@ class Maximum(Node):
     x: Node
     y: Node
 
+    domain = Domain(x=real(apart_from="y"))
+
     @staticmethod
     def forward(x: Array, y: Array) -> Any:
         return np.maximum(x, y)
@@ -47,6 +50,8 @@ class Minimum(Node):
 
     x: Node
     y: Node
+
+    domain = Domain(x=real(apart_from="y"))
 
     @staticmethod
     def forward(x: Array, y: Array) -> Any:
@@ -78,6 +83,8 @@ class Where(Node):
     condition: Node
     x: Node
     y: Node
+
+    domain = Domain(condition=bools())
 
     @staticmethod
     def forward(condition: Array, x: Array, y: Array) -> Any:

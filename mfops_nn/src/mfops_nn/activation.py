@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, operation
+from mfcore.domain import Domain, axis_of, nonzero
 from mfops_nn.casting import floating
 
 _SMALLEST = {
@@ -59,6 +60,8 @@ class ReLU(Node):
 
     x: Node
 
+    domain = Domain(x=nonzero())
+
     @staticmethod
     def forward(x: Array) -> Any:
         return np.maximum(x, 0)
@@ -88,6 +91,8 @@ class Softmax(Node):
 
     x: Node
     axis: int = -1
+
+    domain = Domain(axis=axis_of("x"))
 
     @staticmethod
     def forward(x: Array, axis: int) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from mfcore import Array, Node, operation
+from mfcore.domain import Domain, real
 
 
 @operation(broadcasts=["b"])
@@ -33,13 +32,7 @@ class Linear(Node):
     W: Node
     b: Node
 
-    @staticmethod
-    def samples(rng: np.random.Generator) -> Any:
-        sizes = [(4, 3, 2), (1, 1, 2), (2, 5, 1)]
-        return [
-            (rng.normal(size=(n, k)), rng.normal(size=(k, m)), rng.normal(size=m))
-            for n, k, m in sizes
-        ]
+    domain = Domain(X=real("n, k"), W=real("k, m"), b=real("m"))
 
     @staticmethod
     def forward(X: Array, W: Array, b: Array) -> Any:

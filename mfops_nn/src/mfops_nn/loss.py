@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, apply, operation
+from mfcore.domain import Domain, integers, real, shares
 from mfops_basic import OneHot
 from mfops_nn.casting import floating
 
@@ -85,6 +86,11 @@ class CrossEntropy(Node):
     targets: Node
     logits: Node
 
+    domain = (
+        Domain(targets=integers(0, "k"), logits=real("..., k")),
+        Domain(targets=shares("..., k"), logits=real("..., k")),
+    )
+
     @staticmethod
     def forward(targets: Array, logits: Array) -> Any:
         shape = logits.shape
@@ -145,6 +151,8 @@ class BinaryCrossEntropy(Node):
 
     targets: Node
     logits: Node
+
+    domain = Domain(targets=real(low=0, high=1))
 
     @staticmethod
     def forward(targets: Array, logits: Array) -> Any:

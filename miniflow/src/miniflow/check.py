@@ -40,6 +40,13 @@ class Checked:
     unchecked: tuple[str, ...] = ()
 
     @property
+    def subjects(self) -> str:
+        """How many operations, optimizers and packs were checked, in words."""
+        packs = sum("manifest" in {o.check for o in r.outcomes} for r in self.reports.values())
+        told = f"{len(self.reports) - packs} operations and optimizers"
+        return f"{told}, {packs} manifests" if packs else told
+
+    @property
     def ok(self) -> bool:
         """Whether there was something to check, and all of it was right."""
         return (
@@ -123,9 +130,7 @@ def show(checked: Checked, *, verbose: bool) -> None:
         out.print(f"\n{engines}", soft_wrap=True)
     counts = whole.counts()
     numbers = [f"{counts[status]} {title}" for status, title in COLUMNS.items()]
-    out.print(
-        f"\n{len(checked.reports)} operations and optimizers: {', '.join(numbers)}", soft_wrap=True
-    )
+    out.print(f"\n{checked.subjects}: {', '.join(numbers)}", soft_wrap=True)
 
 
 def _engines(whole: Report) -> str:

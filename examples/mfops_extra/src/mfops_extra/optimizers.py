@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import attrs
 import numpy as np
 from attrs.validators import and_, ge, lt
@@ -33,6 +35,23 @@ class Lion:
     beta1: float = attrs.field(default=0.9, validator=and_(ge(0), lt(1)))
     beta2: float = attrs.field(default=0.99, validator=and_(ge(0), lt(1)))
     weight_decay: float = attrs.field(default=0.0, validator=ge(0))
+
+    @staticmethod
+    def formula(
+        theta: Array,
+        gradients: Sequence[Array],
+        learning_rate: float,
+        beta1: float,
+        beta2: float,
+        weight_decay: float,
+    ) -> Iterator[Array]:
+        """Chen et al. (2023), "Symbolic Discovery of Optimization Algorithms", algorithm 2."""
+        m = np.zeros_like(theta)
+        for g in gradients:
+            update = np.sign(beta1 * m + (1 - beta1) * g)
+            m = beta2 * m + (1 - beta2) * g
+            theta = theta - learning_rate * (update + weight_decay * theta)
+            yield theta
 
     @staticmethod
     def init(parameter: Array) -> tuple[Array, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import attrs
@@ -42,8 +43,10 @@ def forward(operation: type[Node], sample: Sample) -> Any:
 def call_forward(operation: type[Node], sample: Sample) -> Called:
     """Call ``forward`` with all that it asks for; the generator is seeded alike each time."""
     spec = spec_of(operation)
-    node = operation(*[Input() for _ in sample.inputs], **sample.hyperparameters)
-    given: dict[str, Any] = {name: getattr(node, name) for name in spec.hyperparameters}
+    given: dict[str, Any] = {}
+    if spec.hyperparameters:  # as a node has them, converted
+        node = operation(*[Input() for _ in sample.inputs], **sample.hyperparameters)
+        given = {name: getattr(node, name) for name in spec.hyperparameters}
     fixed = len(spec.inputs) - 1 if spec.variadic else len(spec.inputs)
     arrays = [x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in sample.inputs]
     given.update(zip(spec.inputs[:fixed], arrays[:fixed], strict=False))
@@ -96,9 +99,12 @@ def require_derivative(operation: type[Node]) -> None:
         raise NotApplicable("it has no derivative")
 
 
+@cache
 def weights(shape: tuple[int, ...]) -> Array:
-    """Return the random numbers by which results are weighted into one number."""
-    return np.asarray(np.random.default_rng(3).normal(size=shape))
+    """Return the random numbers by which results are weighted into one number; read-only."""
+    numbers = np.asarray(np.random.default_rng(3).normal(size=shape))
+    numbers.flags.writeable = False
+    return numbers
 
 
 def moving(sample: Sample) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
-"""All checks of an operation or an optimizer, and the report of what they found."""
+"""All checks of an operation, an optimizer or a manifest, and the report of what they found."""
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -9,13 +10,16 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from mfcore.manifest import read, verify
 from mfcore.node import Node
 from mfcore.operation import spec_of
 from mfcore.optimizer import optimizer_spec
+from mfcore.registry import Pack
 from mfcore.testing import derivatives, formula, functions, graphs, optimizers, purity
 from mfcore.testing.engines import engine_checks, operation_agrees, optimizer_agrees
+from mfcore.testing.examples import examples
 from mfcore.testing.outcome import CheckError, NotApplicable, Outcome, Report
-from mfcore.testing.samples import samples_of
+from mfcore.testing.samples import found_samples
 from mfcore.testing.subject import Subject
 
 Found: TypeAlias = int | tuple[int, str]
@@ -26,6 +30,7 @@ OPERATION_CHECKS: dict[str, Callable[[Subject], Found]] = {
     "gradient form": functions.gradient_form,
     "gradients": derivatives.gradients,
     "linearity": functions.linearity,
+    "examples": examples,
     "broadcasting": derivatives.broadcasting,
     "fan-out": derivatives.fan_out,
     "same node twice": derivatives.same_node,
@@ -65,18 +70,19 @@ OPTIMIZER_CHECKS: dict[str, Callable[[optimizers.Rule], Found]] = {
 
 @attrs.define(eq=False)
 class Examination:
-    """The checks of one operation or optimizer; each runs when its outcome is asked for.
+    """The checks of an operation, an optimizer or a manifest; each runs when it is asked for.
 
     Attributes
     ----------
     name : str
-        Qualified name of the operation or optimizer.
+        Qualified name of the operation or optimizer, or the name of the pack.
     """
 
     name: str
     _run: Mapping[str, Callable[[Any], Found]]
     _expected: Mapping[str, str]
-    _find: Callable[[], tuple[Any, int]]
+    _find: Callable[[], tuple[Any, int, str]]
+    _on_samples: bool = True
 
     @classmethod
     def of_operation(
@@ -91,12 +97,13 @@ class Examination:
         spec_of(operation)
         checks = {**OPERATION_CHECKS, **engine_checks(operation_agrees, engines)}
 
-        def find() -> tuple[Subject, int]:
-            samples = tuple(samples_of(operation))
-            return Subject(operation, samples), len(samples)
+        announced = _announced(operation, expected)
 
-        name = name or operation.qualified_name()
-        return cls(name, checks, _announced(operation, expected), find)
+        def find() -> tuple[Subject, int, str]:
+            samples, how = found_samples(operation)
+            return Subject(operation, tuple(samples), frozenset(announced)), len(samples), how
+
+        return cls(name or operation.qualified_name(), checks, announced, find)
 
     @classmethod
     def of_optimizer(
@@ -113,17 +120,23 @@ class Examination:
         name = name or f"{optimizer.__module__.partition('.')[0]}.{optimizer.__name__}"
         expected = _announced(optimizer, expected)
 
-        def find() -> tuple[optimizers.Rule, int]:
+        def find() -> tuple[optimizers.Rule, int, str]:
             rule = optimizers.rule_of(optimizer)
-            return rule, len(rule.variants)
+            return rule, len(rule.variants), "hyperparameters as they are, and changed"
 
         return cls(name, checks, expected, find)
+
+    @classmethod
+    def of_manifest(cls, pack: Pack) -> Examination:
+        """Return the check of a pack's manifest."""
+        return cls(pack.name, {"manifest": manifest}, {}, lambda: (pack, 1, ""), on_samples=False)
 
     @property
     def checks(self) -> tuple[str, ...]:
         """The names of the checks, in order."""
+        samples = ("samples",) if self._on_samples else ()
         announced = ("expected failures",) if self._unknown else ()
-        return ("samples", *announced, *self._run)
+        return (*samples, *announced, *self._run)
 
     def outcome(self, check: str) -> Outcome:
         """Run one check, named as in ``checks``, and return what it found."""
@@ -140,9 +153,11 @@ class Examination:
 
     def report(self) -> Report:
         """Run all checks; without samples nothing else is reported."""
-        found = self.outcome("samples")
-        checks = self.checks[1:] if found.status == "passed" else ()
-        return Report((found, *(self.outcome(check) for check in checks)))
+        first, *others = self.checks
+        found = self.outcome(first)
+        if first == "samples" and found.status == "failed":
+            others = []
+        return Report((found, *(self.outcome(check) for check in others)))
 
     @property
     def _unknown(self) -> list[str]:
@@ -153,10 +168,19 @@ class Examination:
         """What the checks are given, and the outcome of finding it."""
         try:
             with _quiet():
-                subject, cases = self._find()
+                subject, cases, how = self._find()
         except Exception as error:
             return None, Outcome(self.name, "samples", "failed", message=_told(error))
-        return subject, Outcome(self.name, "samples", "passed", cases)
+        return subject, Outcome(self.name, "samples", "passed", cases, how)
+
+
+def manifest(pack: Pack) -> int:
+    """What a pack's manifest says is what the pack provides."""
+    if wrong := verify(pack):
+        raise CheckError("\n".join(wrong))
+    if read(pack) is None:
+        raise NotApplicable("the pack carries no manifest, and is imported to be looked up")
+    return 1
 
 
 def examine_operation(
@@ -273,7 +297,20 @@ def _outcome(
 
 
 def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, CheckError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, CheckError):
+        return str(error)
+    return f"{type(error).__name__}: {error}{_where(error)}"
+
+
+def _where(error: Exception) -> str:
+    """Say on which line of the pack an error came about; nothing where it was on none."""
+    lines = [
+        f" ({frame.f_code.co_filename}:{line}, in {frame.f_code.co_name})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("mfcore", "numpy")
+        and not frame.f_code.co_filename.startswith("<")  # made by attrs
+    ]
+    return lines[-1] if lines else ""
 
 
 class _quiet(warnings.catch_warnings):  # noqa: N801 - it is called as a function

@@ -31,7 +31,7 @@ STEP = 1e-6
 """Half the distance between the two points of a central difference, times the input's scale."""
 
 
-def gradients(subject: Subject) -> int:
+def gradients(subject: Subject, directions: int = 3) -> int:
     """Gradients agree with central differences along random directions, in float64."""
     require_derivative(subject.operation)
     cases = 0
@@ -43,7 +43,7 @@ def gradients(subject: Subject) -> int:
             claimed = found[k]
             slope = np.zeros(sample.inputs[k].shape) if claimed is None else claimed
             rng = np.random.default_rng(k)
-            for _ in range(3):
+            for _ in range(directions):
                 direction = rng.normal(size=slope.shape)
                 measured = _difference(subject, sample, k, direction)
                 told = float(np.sum(slope * direction))

@@ -1,4 +1,4 @@
-"""Inputs to try an operation on: its own, by ``samples()``, or some that are found for it."""
+"""Inputs to try an operation on: its own, of its domain, or some that are found by trying."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Any, TypeAlias
 import attrs
 import numpy as np
 
+from mfcore.domain import domains_of
 from mfcore.node import Array, Input, Node
 from mfcore.operation import OperationSpec, spec_of
 from mfcore.testing.outcome import CheckError
 
 ENOUGH = 5
 """As many samples are searched for, of different shapes."""
+
+WIDE_ATTEMPTS = 300
+"""So many applications of any shape are tried where none of the usual ones is accepted."""
 
 
 @attrs.frozen(eq=False)
@@ -39,6 +43,12 @@ class Sample:
         options = "".join(f", {name}={value!r}" for name, value in self.hyperparameters.items())
         return arrays + options
 
+    def values(self) -> str:
+        """Return what its arrays hold, for messages about small ones."""
+        arrays = ", ".join(np.array2string(x, separator=", ", threshold=20) for x in self.inputs)
+        options = "".join(f", {name}={value!r}" for name, value in self.hyperparameters.items())
+        return " ".join(arrays.split()) + options
+
     def replaced(self, inputs: Iterable[Array]) -> Sample:
         """Return the same application to other arrays."""
         return Sample(tuple(inputs), self.hyperparameters)
@@ -58,7 +68,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return np.asarray(np.sign(x) * (np.abs(x) + 0.2))
 
 
-_KINDS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+KINDS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "normal": normal,
     "positive": lambda rng, shape: np.asarray(rng.uniform(0.5, 2.0, size=shape)),
     "share": lambda rng, shape: np.asarray(rng.uniform(0.1, 0.9, size=shape)),
@@ -81,17 +91,45 @@ _SHAPES: dict[int, list[tuple[tuple[int, ...], ...]]] = {
 
 
 def samples_of(operation: type[Node], seed: int = 0) -> list[Sample]:
-    """Return samples of an operation: its own if it has ``samples``, else some found by trying.
+    """Return samples of an operation.
+
+    They are its own if it has ``samples``; else some are drawn from the domain that it
+    declares; without one they are found by trying.
 
     Raises
     ------
     CheckError
         If its own cannot be used, or none were found.
     """
+    return found_samples(operation, seed)[0]
+
+
+def found_samples(operation: type[Node], seed: int = 0) -> tuple[list[Sample], str]:
+    """Return samples of an operation, and how they were come by; see ``samples_of``."""
     own = inspect.getattr_static(operation, "samples", None)
     rng = np.random.default_rng(seed)
-    if own is None:
-        return _found(operation, rng)
+    if own is not None:
+        return _own(own, rng), "its own"
+    if domains_of(operation):
+        from mfcore.testing.search import from_domain
+
+        return from_domain(operation)
+    found, reason, attempts = _found(operation, rng)
+    if found:
+        return found, "found by trying"
+    from mfcore.testing.search import from_anything
+
+    wide, how = from_anything(operation)
+    if wide:
+        return wide, how
+    raise CheckError(
+        f"no inputs were found that it runs on, in {attempts + WIDE_ATTEMPTS} attempts"
+        f"{f' (the first: {reason})' if reason else ''}: declare its domain, or give it a static "
+        f"method samples() that returns some"
+    )
+
+
+def _own(own: Any, rng: np.random.Generator) -> list[Sample]:
     if not isinstance(own, staticmethod):
         raise CheckError("samples must be a static method")
     function: Callable[..., Any] = own.__func__
@@ -118,27 +156,31 @@ def _as_sample(given: Any) -> Sample:
     return Sample(tuple(np.asarray(x) for x in inputs), dict(hyperparameters))
 
 
-def _found(operation: type[Node], rng: np.random.Generator) -> list[Sample]:
-    """Try shapes, kinds of numbers and hyperparameters until forward works on them."""
+def _found(operation: type[Node], rng: np.random.Generator) -> tuple[list[Sample], str, int]:
+    """Try shapes, kinds of numbers and hyperparameters until forward works on them.
+
+    Returns
+    -------
+    samples : list of Sample
+        Those that it works on.
+    reason : str
+        Why it does not on the first on which it does not.
+    attempts : int
+        On how many it does not.
+    """
     spec = spec_of(operation)
     count = len(spec.inputs)
     arities = [count, count + 1] if spec.variadic else [count]
     reasons: list[str] = []
     found: list[Sample] = []
-    for hyperparameters in _settings(operation, spec):
+    for hyperparameters in settings_of(operation):
         found += _working(operation, arities, hyperparameters, rng, reasons)
         if len(found) >= ENOUGH:
             break
     if found:
         for chosen in _variations(operation, spec, found[0].hyperparameters):
             found += _working(operation, arities, chosen, rng, reasons)[:2]
-    if not found:
-        raise CheckError(
-            f"no inputs were found that it runs on, in {len(reasons)} attempts"
-            f"{f' (the first: {reasons[0]})' if reasons else ''}: give it a static method "
-            f"samples() that returns some"
-        )
-    return found
+    return found, next(iter(reasons), ""), len(reasons)
 
 
 def _working(
@@ -153,7 +195,7 @@ def _working(
     for arity in arities:
         for shapes in _SHAPES.get(arity, [((3,),) * arity, ((2, 3),) * arity]):
             for sample in _of_shape(shapes, hyperparameters, rng):
-                reason = _refusal(operation, sample)
+                reason = refusal(operation, sample)
                 if not reason:
                     found.append(sample)
                     break
@@ -167,14 +209,14 @@ def _of_shape(
     rng: np.random.Generator,
 ) -> Iterator[Sample]:
     count = len(shapes)
-    alike = [(kind,) * count for kind in _KINDS]
-    mixed = itertools.product(_KINDS, repeat=count) if 1 < count <= 3 else []
+    alike = [(kind,) * count for kind in KINDS]
+    mixed = itertools.product(KINDS, repeat=count) if 1 < count <= 3 else []
     for kinds in (*alike[:3], *mixed, *alike[3:]):
-        arrays = [_KINDS[kind](rng, shape) for kind, shape in zip(kinds, shapes, strict=True)]
+        arrays = [KINDS[kind](rng, shape) for kind, shape in zip(kinds, shapes, strict=True)]
         yield Sample(tuple(arrays), hyperparameters)
 
 
-def _refusal(operation: type[Node], sample: Sample) -> str:
+def refusal(operation: type[Node], sample: Sample) -> str:
     """Return why an operation cannot be tried on a sample, ``""`` where it can."""
     from mfcore.testing.calls import forward
 
@@ -188,9 +230,9 @@ def _refusal(operation: type[Node], sample: Sample) -> str:
     return "" if finite else f"{sample}: the result is not finite"
 
 
-def _settings(operation: type[Node], spec: OperationSpec) -> list[dict[str, Any]]:
+def settings_of(operation: type[Node]) -> list[dict[str, Any]]:
     """Return hyperparameters to try: those without a default are guessed by their type."""
-    fields = attrs.fields_dict(operation)
+    spec, fields = spec_of(operation), attrs.fields_dict(operation)
     needed = [name for name in spec.hyperparameters if fields[name].default is attrs.NOTHING]
     guesses = [_guesses(str(fields[name].type)) for name in needed]
     # Products in order, cut: an operation that none of them fits has to name its own.
