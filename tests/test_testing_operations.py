@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -140,7 +139,6 @@ def test_an_error_in_the_pack_is_told_with_its_line():
 
     report = examine_operation(Slip)
 
-    source = Path(__file__).read_text(encoding="utf-8").splitlines()
     line = Slip.backward.__code__.co_firstlineno + 2  # after the decorator and def
     assert f" ({__file__}:{line}, in backward)" in report["gradient form"].message
     assert report["gradient form"].message.startswith("AttributeError: module 'numpy' has no")
