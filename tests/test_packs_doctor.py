@@ -27,7 +27,7 @@ def plugin(**hooks):
     return made
 
 
-def entry_point(name, loaded=None, *, value=None, dist=None, requires=()):
+def entry_point(name, loaded=None, *, value=None, dist=None, requires=(), origin=None):
     """Return an entry point that loads as a plugin, raises an error, or calls a function."""
 
     def load():
@@ -35,7 +35,12 @@ def entry_point(name, loaded=None, *, value=None, dist=None, requires=()):
             raise loaded
         return loaded() if callable(loaded) else loaded or ModuleType(name)
 
-    found = SimpleNamespace(name=dist or f"{name}-dist", version="2.5", requires=list(requires))
+    found = SimpleNamespace(
+        name=dist or f"{name}-dist",
+        version="2.5",
+        requires=list(requires),
+        read_text={"direct_url.json": origin and json.dumps(origin)}.get,
+    )
     return SimpleNamespace(name=name, value=value or f"{name}.pack", dist=found, load=load)
 
 
@@ -161,7 +166,7 @@ LACKS = ModuleNotFoundError("No module named 'mine'", name="mine")
         ([entry_point("mfcore", dist="rogue")], ["python -m pip uninstall rogue"]),
         (
             [entry_point("a", requires=["mfcore<0.0.1"])],
-            ["python -m pip install --upgrade a-dist mfcore"],
+            ["python -m pip install --upgrade a-dist"],
         ),
     ],
     ids=[
@@ -185,6 +190,57 @@ def test_the_command_that_mends_a_pack_is_told(diagnosis, doctor, entry_points, 
     assert f"to mend it: {problem['mend'][0]}" in told.stdout
 
 
+EDITABLE = {"url": "file:///home/ann/my%20pack", "dir_info": {"editable": True}}
+FOLDER = {"url": "file:///home/ann/pack", "dir_info": {}}
+GIT = {"url": "https://example.org/a.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}
+BRANCH = {**GIT, "vcs_info": {**GIT["vcs_info"], "requested_revision": "main"}}
+WHEEL = {"url": "https://example.org/a-2.5-py3-none-any.whl", "archive_info": {}}
+
+
+@pytest.mark.parametrize(
+    ("origin", "source"),
+    [
+        (EDITABLE, "--editable '/home/ann/my pack'"),
+        (FOLDER, "/home/ann/pack"),
+        (GIT, "--force-reinstall 'a-dist @ git+https://example.org/a.git@abc'"),
+        (BRANCH, "--force-reinstall 'a-dist @ git+https://example.org/a.git@main'"),
+        (WHEEL, "--force-reinstall 'a-dist @ https://example.org/a-2.5-py3-none-any.whl'"),
+        ([], "--upgrade a-dist"),
+        ({"url": 3}, "--upgrade a-dist"),
+    ],
+)
+def test_what_came_from_elsewhere_is_not_looked_for_in_an_index(diagnosis, origin, source):
+    _, found = diagnosis(entry_point("a", OSError("oh"), origin=origin))
+
+    ((mend, leave_out),) = [problem["mend"] for problem in found["problems"]]
+    assert (
+        mend.removeprefix("correct it where it comes from, then ")
+        == f"python -m pip install {source}"
+    )
+    assert leave_out.startswith('add "a" to disabled')
+
+
+def test_a_missing_module_is_of_what_the_distribution_requires_and_lacks(
+    tmp_path, monkeypatch, diagnosis
+):
+    """The module yaml is of the distribution PyYAML: its name says nothing."""
+    info = tmp_path / "a_dist-2.5.dist-info"
+    info.mkdir()
+    required = [
+        "numpy>=2",
+        "no-such-distribution >=1",
+        "other-one; python_version<'3'",
+        "x; extra == 'y'",
+    ]
+    lines = ["Metadata-Version: 2.1", "Name: a-dist", "Version: 2.5"]
+    (info / "METADATA").write_text("\n".join([*lines, *(f"Requires-Dist: {r}" for r in required)]))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    _, found = diagnosis(entry_point("a", LACKS))
+
+    assert found["problems"][0]["mend"][0] == 'python -m pip install "no-such-distribution >=1"'
+
+
 def test_no_command_installs_what_only_bears_the_name_of_a_missing_module(diagnosis):
     _, found = diagnosis(entry_point("a", LACKS))
 
@@ -199,7 +255,10 @@ def test_a_pack_that_a_setting_asks_for_and_is_not_installed_is_a_problem(diagno
     assert code == 1
     (problem,) = found["problems"]
     assert problem["what"] == "no pack absent is installed, and MINIFLOW_PACKS asks for it"
-    assert problem["mend"] == ["python -m pip install absent"]
+    assert problem["mend"] == [
+        "python -m pip install absent",
+        "take absent out of MINIFLOW_PACKS",
+    ]
     assert found["notes"] == [
         "pack other (other-dist 2.5) is not used: not among the packs of MINIFLOW_PACKS"
     ]
@@ -266,10 +325,16 @@ def test_a_command_that_is_skipped_is_a_problem_and_the_others_are_listed(diagno
 
     assert code == 1
     assert found["packs"][0]["provides"]["command"] == ["greet"]
-    assert [problem["what"] for problem in found["problems"]] == [
-        "pack b: its commands are skipped: RuntimeError: boom",
-        "pack a: its command 'train' is skipped: miniflow has one of that name",
-    ]
+    raises, clashes = found["problems"]
+    assert raises["what"] == "pack b: its commands are skipped: RuntimeError: boom"
+    assert raises["pack"] == "b"
+    assert raises["traceback"].startswith("Traceback (most recent call last):\n  File")
+    assert "in implementation" in raises["traceback"]
+    assert raises["mend"] == ["python -m pip install --upgrade b-dist"]
+    assert (
+        clashes["what"] == "pack a: its command 'train' is skipped: miniflow has one of that name"
+    )
+    assert clashes["traceback"] == ""
 
 
 def test_a_strict_registry_is_examined_whole_and_stays_strict(doctor, monkeypatch):

@@ -500,15 +500,20 @@ def test_the_command_refuses_what_it_cannot_describe(installed, miniflow):
     assert not (installed.folder / "miniflow.json").exists()
 
 
-def test_the_doctor_notes_a_manifest_that_is_wrong(installed, miniflow):
+def test_a_manifest_that_is_wrong_is_a_problem_to_the_doctor(installed, miniflow):
     installed.write("made_a", {"Alpha": ""}, listed={"Alpha": "made_a.gone:Alpha"})
 
     result = miniflow(installed.registry(), "packs", "doctor", "--json")
 
-    assert json.loads(result.stdout)["notes"] == [
-        "the manifest of pack made_a: operation Alpha is said to be made_a.gone:Alpha, and is "
-        "made_a.alpha:Alpha"
-    ]
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert problem == {
+        "what": "the manifest of pack made_a: operation Alpha is said to be made_a.gone:Alpha, "
+        "and is made_a.alpha:Alpha",
+        "mend": ["python -m pip install --upgrade made_a"],
+        "pack": "made_a",
+        "traceback": "",
+    }
+    assert result.exit_code == 1
 
 
 # Many packs

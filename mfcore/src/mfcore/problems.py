@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,24 @@ from mfcore.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from mfcore.discovery import Pack
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback of a pack's failure, from the pack's own code on if that was reached."""
+    trace = error.__traceback__
+    while trace is not None and _leads_there(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+
+
+def _leads_there(file: str) -> bool:
+    """Whether a file is of what imports packs and calls their hooks."""
+    import importlib
+
+    import pluggy
+
+    homes = (os.path.dirname(str(module.__file__)) for module in (importlib, pluggy))
+    return file.startswith(("<frozen importlib", os.path.dirname(__file__), *homes))
 
 
 def of_packs(packs: Iterable[Pack]) -> str:

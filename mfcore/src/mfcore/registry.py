@@ -444,11 +444,11 @@ class Registry:
 
     def _quarantine(self, pack: Pack, error: BaseException) -> None:
         """Leave a pack out, whole, and keep its traceback."""
-        import traceback
+        from mfcore import problems
 
         pack.status = "quarantined"
         pack.reason = f"{type_name(error)}: {error}"
-        pack.traceback = "".join(traceback.format_exception(error))
+        pack.traceback = problems.traceback_of(error)
         pack.lacks = (isinstance(error, ModuleNotFoundError) and error.name) or ""
         self._withdraw(pack)
         if self.strict:

@@ -47,16 +47,16 @@ class FrontDoor(click.Group):
                 ctx.exit(INTERRUPTED)
 
     def _of_packs(self, ctx: click.Context) -> dict[str, click.Command]:
-        from miniflow.listing import pack_commands
+        from miniflow.listing import Fault, pack_commands
 
         with _warnings_as_messages():
             try:
                 commands, faults = pack_commands(mf.registry.current(), self.commands)
             except SettingsError as error:  # help is given all the same
-                commands, faults = {}, [f"packs are not asked for commands: {error}"]
+                commands, faults = {}, [Fault(f"packs are not asked for commands: {error}")]
         if not ctx.meta.setdefault("miniflow.faults_are_told", False):
             for fault in faults:
-                click.echo(f"warning: {fault}", err=True)
+                click.echo(f"warning: {fault.what}", err=True)
             ctx.meta["miniflow.faults_are_told"] = True
         return {name: command for name, (_, command) in commands.items()}
 

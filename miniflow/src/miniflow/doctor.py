@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -21,14 +20,14 @@ from mfcore.registry import KINDS, Pack, Registry
 from mfcore.settings import normal
 from miniflow.listing import (
     STYLES,
+    Fault,
     ambiguous_functions,
     ambiguous_names,
     origin,
     pack_commands,
 )
+from miniflow.mends import PIP, installations, mends
 from miniflow.reporting import console
-
-PIP = "python -m pip"
 
 
 @attrs.frozen
@@ -99,7 +98,7 @@ def examine(registry: Registry, builtin: Mapping[str, Any]) -> Diagnosis:
     problems = [
         Problem(
             f"pack {pack.name} ({origin(pack)}) is {_STATES[pack.status]}: {pack.reason}",
-            _mends(pack),
+            mends(pack),
             pack.name,
             pack.traceback,
         )
@@ -107,7 +106,9 @@ def examine(registry: Registry, builtin: Mapping[str, Any]) -> Diagnosis:
         if pack.status in _STATES
     ]
     problems += _missing(registry, packs)
-    problems += [Problem(line) for line in [*ambiguous_functions(packs), *faults]]
+    problems += [Problem(line) for line in ambiguous_functions(packs)]
+    problems += [_skipped(fault, packs) for fault in faults]
+    problems += _wrong_manifests(packs)
     return Diagnosis(packs, commands, problems, _notes(registry, packs))
 
 
@@ -207,43 +208,6 @@ def _lenient(registry: Registry) -> Iterator[None]:
         registry.strict = strict
 
 
-def _mends(pack: Pack) -> tuple[str, ...]:
-    leave_out = f'add "{pack.name}" to disabled in [tool.miniflow] of pyproject.toml'
-    if not pack.distribution:
-        return ()
-    if len(pack.claimants) > 1:
-        return tuple(f"{PIP} uninstall {name}" for name in pack.claimants)
-    if pack.status == "conflict":
-        return (f"{PIP} uninstall {pack.distribution}",)
-    if pack.status == "incompatible":
-        return (f"{PIP} install --upgrade {pack.distribution} mfcore", leave_out)
-    missing = pack.lacks.partition(".")[0]
-    if missing and missing == re.split(r"[.:]", pack.entry_point)[0]:
-        return (f"{PIP} install --force-reinstall {pack.distribution}", leave_out)
-    if requirement := _requirement(pack.distribution, missing):
-        return (f'{PIP} install "{requirement}"', leave_out)
-    return (f"{PIP} install --upgrade {pack.distribution}", leave_out)
-
-
-def _requirement(distribution: str, module: str) -> str:
-    """Return what a distribution requires under a missing module's name; ``""`` for nothing.
-
-    Only what the distribution itself names is worth an install command: anybody may have
-    published something else under the name of a module.
-    """
-    from importlib import metadata
-
-    try:
-        requirements = metadata.requires(distribution) or []
-    except metadata.PackageNotFoundError:
-        return ""
-    for requirement in requirements:
-        name = re.match(r"[\w.-]*", requirement)
-        if module and name is not None and normal(name[0]) == normal(module):
-            return requirement.partition(";")[0].strip()
-    return ""
-
-
 def _unmatched(names: tuple[str, ...], packs: list[Pack]) -> list[str]:
     known = {normal(n) for p in packs for n in (p.name, p.distribution, *p.claimants)}
     return [name for name in names if normal(name) not in known]
@@ -256,10 +220,25 @@ def _missing(registry: Registry, packs: list[Pack]) -> list[Problem]:
     return [
         Problem(
             f"no pack {name} is installed, and {chosen.source} asks for it",
-            (f"{PIP} install {name}",),
+            (f"{PIP} install {name}", f"take {name} out of {chosen.source}"),
             name,
         )
         for name in _unmatched(chosen.names, packs)
+    ]
+
+
+def _skipped(fault: Fault, packs: list[Pack]) -> Problem:
+    of = [pack for pack in packs if pack.name == fault.pack]
+    mend = installations(of[0]) if fault.traceback and of and of[0].distribution else ()
+    return Problem(fault.what, mend, fault.pack, fault.traceback)
+
+
+def _wrong_manifests(packs: list[Pack]) -> list[Problem]:
+    return [
+        Problem(difference, installations(pack), pack.name)
+        for pack in packs
+        if pack.status == "loaded"
+        for difference in manifest.verify(pack)
     ]
 
 
@@ -277,7 +256,4 @@ def _notes(registry: Registry, packs: list[Pack]) -> list[str]:
             f"{registry.disabled.source} disables {name}, which is not installed"
             for name in _unmatched(registry.disabled.names, packs)
         ]
-    for pack in packs:
-        if pack.status == "loaded":
-            notes += manifest.verify(pack)
     return notes + ambiguous_names(packs)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 import mfcore as mf
 from mfcore.errors import type_name
+from mfcore.problems import traceback_of
 from mfcore.registry import KINDS, Pack, Registry
 from miniflow.reporting import console, show_facts
 
@@ -25,34 +26,56 @@ STYLES = {"loaded": "green", "disabled": "dim", "quarantined": "red", "conflict"
 # Commands of packs
 
 
+@attrs.frozen
+class Fault:
+    """A command, or all of a pack's, that is skipped.
+
+    Attributes
+    ----------
+    what : str
+        What is skipped, and why.
+    pack : str
+        The pack that it is about, if it is about one.
+    traceback : str
+        The traceback of the failure, if there was one.
+    """
+
+    what: str
+    pack: str = ""
+    traceback: str = ""
+
+
 def pack_commands(
     registry: Registry, builtin: Mapping[str, Any]
-) -> tuple[dict[str, tuple[str, click.Command]], list[str]]:
+) -> tuple[dict[str, tuple[str, click.Command]], list[Fault]]:
     """Collect the commands of all packs, each pack apart, so that faults stay with it.
 
     Returns
     -------
     commands : dict
         Pack and command, by the command's name.
-    faults : list of str
-        What was skipped, and why: a hook that raises, what is no command, and names that
-        are built in or that two packs claim.
+    faults : list of Fault
+        What was skipped: by a hook that raises, for being no command, and for a name that is
+        built in or that two packs claim.
     """
     by_pack, failed = registry.commands_by_pack()
     faults = [
-        f"pack {pack}: its commands are skipped: {type_name(error)}: {error}"
+        Fault(
+            f"pack {pack}: its commands are skipped: {type_name(error)}: {error}",
+            pack,
+            traceback_of(error),
+        )
         for pack, error in failed.items()
     ]
     claims: dict[str, list[tuple[str, click.Command]]] = {}
     for pack, given in by_pack.items():
         for command in given:
             if not isinstance(command, click.Command) or not command.name:
-                faults.append(f"pack {pack}: {command!r} is skipped: it is no named click command")
+                what = f"pack {pack}: {command!r} is skipped: it is no named click command"
+                faults.append(Fault(what, pack))
             elif command.name in builtin:
-                faults.append(
-                    f"pack {pack}: its command {command.name!r} is skipped: miniflow has one of "
-                    f"that name"
-                )
+                what = f"pack {pack}: its command {command.name!r} is skipped"
+                faults.append(Fault(f"{what}: miniflow has one of that name", pack))
             else:
                 claims.setdefault(command.name, []).append((pack, command))
     commands = {}
@@ -61,7 +84,8 @@ def pack_commands(
             commands[name] = claimants[0]
         else:
             packs = ", ".join(sorted(pack for pack, _ in claimants))
-            faults.append(f"the command {name!r} is skipped: several packs have one ({packs})")
+            what = f"the command {name!r} is skipped: several packs have one ({packs})"
+            faults.append(Fault(what))
     return commands, faults
 
 
@@ -94,12 +118,15 @@ def show_packs(registry: Registry, builtin: Mapping[str, Any], *, tracebacks: bo
         out.print(Text(f"{pack.name} is {pack.status}: {pack.reason}"))
         if pack.traceback and tracebacks:
             click.echo(textwrap.indent(pack.traceback.rstrip(), "  "))
-    conflicts = [*ambiguous_names(packs), *ambiguous_functions(packs), *faults]
+    ambiguous = [*ambiguous_names(packs), *ambiguous_functions(packs)]
+    conflicts = [*map(Fault, ambiguous), *faults]
     if conflicts:
         out.print()
         out.print(Text("conflicts", style="bold"))
-        for line in conflicts:
-            out.print(Text(line))
+        for conflict in conflicts:
+            out.print(Text(conflict.what))
+            if conflict.traceback and tracebacks:
+                click.echo(textwrap.indent(conflict.traceback.rstrip(), "  "))
 
 
 def origin(pack: Pack) -> str:
