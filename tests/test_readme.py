@@ -31,3 +31,13 @@ def test_every_page_that_the_readme_links_to_exists() -> None:
 
     assert links
     assert missing == []
+
+
+def test_the_readme_links_to_every_page_of_the_docs() -> None:
+    text = README.read_text(encoding="utf-8")
+    pages = [*(README.parent / "docs").glob("*.md"), *(README.parent / "docs").glob("*.ipynb")]
+
+    unnamed = [page.name for page in pages if f"](docs/{page.name})" not in text]
+
+    assert pages
+    assert unnamed == []
