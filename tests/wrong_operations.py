@@ -616,6 +616,35 @@ class SaysAnotherShapeBeforeTheRun(Node):
         return np.sum(2 * x, axis=0) if isinstance(x, (np.ndarray, np.generic)) else 2 * x
 
 
+@caught_by("inference")
+@operation
+class SaysThatFloatsAreFloat64(Node):
+    x: Node
+
+    @staticmethod
+    def shape_and_dtype(x):
+        return x.shape, np.dtype(np.float64)
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+
+@caught_by("inference")
+@operation
+class SaysThatAnAxisIsLeft(Node):
+    x: Node
+    keepdims: bool = True
+
+    @staticmethod
+    def shape_and_dtype(x, keepdims):
+        return (1,) * x.ndim, x.dtype
+
+    @staticmethod
+    def forward(x, keepdims):
+        return np.sum(x, keepdims=keepdims)
+
+
 @caught_by("graph of gradients")
 @operation
 class ReadsOtherwiseOnNodes(Node):

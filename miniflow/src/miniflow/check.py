@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from tempfile import gettempdir
 from typing import Any
 
 import attrs
@@ -73,6 +75,8 @@ def checks_of(registry: Registry, wanted: Sequence[str]) -> list[PackCheck]:
 
 def run(registry: Registry, wanted: Sequence[str], engines: Iterable[str] | None = None) -> Checked:
     """Run the checks of packs; of all that are enabled where none is named."""
+    # A command leaves nothing behind where it is run: hypothesis would, even without a database.
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(gettempdir(), "hypothesis"))
     checks = checks_of(registry, wanted)
     unchecked = [
         f"pack {pack.name} is {pack.status}: {pack.reason}"

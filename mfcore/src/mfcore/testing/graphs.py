@@ -157,7 +157,7 @@ def file(subject: Subject) -> int:
 def inference(subject: Subject) -> int:
     """What is known of shape and dtype before a run is true in it."""
     cases = 0
-    for sample in subject.samples:
+    for sample in (s for both in subject.samples for s in (both, both.cast(np.float32))):
         nodes = typed_inputs_for(sample)
         node = applied(subject, sample, *nodes)
         shape, dtype = shape_of(node), dtype_of(node)
@@ -173,7 +173,9 @@ def inference(subject: Subject) -> int:
                     f"on {sample}"
                 )
         if dtype is not None and dtype != value.dtype:
-            raise CheckError(f"read before a run its dtype is {dtype}, in the run {value.dtype}")
+            raise CheckError(
+                f"read before a run its dtype is {dtype}, in the run {value.dtype}, on {sample}"
+            )
     if not cases:
         raise NotApplicable("its shape is only known in a run: forward cannot be read on nodes")
     return cases

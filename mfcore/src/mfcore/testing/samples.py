@@ -53,6 +53,10 @@ class Sample:
         """Return the same application to other arrays."""
         return Sample(tuple(inputs), self.hyperparameters)
 
+    def cast(self, dtype: Any) -> Sample:
+        """Return the same application to floats of another dtype."""
+        return self.replaced(x.astype(dtype) if x.dtype.kind == "f" else x for x in self.inputs)
+
     def moved(self, k: int, array: Array) -> Sample:
         """Return the sample with another array as its input ``k``."""
         return self.replaced(array if i == k else x for i, x in enumerate(self.inputs))
