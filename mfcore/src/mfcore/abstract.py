@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Never
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from mfcore.errors import NotTraceableError
+from mfcore.selection import check_bounds, selected_shape
 from mfcore.syntax import NumpySyntax, cast
 
 _PYTHON_NUMBERS = (int, float)
@@ -299,10 +301,25 @@ def _result_type(_function: Any, args: tuple[Any, ...], _kwargs: Mapping[str, An
 
 
 def _getitem(function: Any, args: tuple[Any, ...], _kwargs: Mapping[str, Any]) -> Any:
-    for part in _tuple(args[1]):
-        if isinstance(part, Abstract) and part.dtype == np.bool_:
-            raise NotTraceableError("how many elements a computed mask selects depends on them")
-    return _of_dummies(function, args, {})
+    x = abstract(args[0])
+    parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+    if not any(isinstance(part, (Abstract, np.ndarray, list)) for part in parts):
+        return _of_dummies(function, args, {})  # a view
+    return Abstract(selected_shape(x.shape, parts), x.dtype)
+
+
+def _take(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Apply ``np.take``: its result is never made, for it may be as large as both together."""
+    given = {**dict(zip(("a", "indices", "axis"), args, strict=False)), **kwargs}
+    if given.keys() - {"a", "indices", "axis"}:
+        return _of_dummies(function, args, kwargs)
+    x, indices, axis = abstract(given["a"]), given["indices"], given.get("axis")
+    shape = (x.size,) if axis is None else x.shape
+    at = normalize_axis_index(0 if axis is None else axis, len(shape))
+    if not np.can_cast(abstract(indices).dtype, np.intp):
+        raise TypeError(f"indices are integers, not of dtype {abstract(indices).dtype}")
+    check_bounds(indices, shape[at], at)
+    return Abstract((*shape[:at], *abstract(indices).shape, *shape[at + 1 :]), x.dtype)
 
 
 def _counted(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -397,6 +414,7 @@ _RULES: dict[Any, Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Any]] = {
     np.concatenate: _join,
     np.stack: _join,
     np.pad: _pad,
+    np.take: _take,
     np.repeat: _counted,
     np.delete: _counted,
     **dict.fromkeys((np.shape, np.ndim, np.size), _attribute),

@@ -37,6 +37,18 @@ def _as_index_part(part: Any) -> Any:
     return array
 
 
+def _check_fit(x: Array, selected: Array) -> None:
+    """Check that an array can be added at a place.
+
+    Raises
+    ------
+    ValueError
+        If it is of another shape, to which it cannot be broadcast.
+    """
+    if np.broadcast_shapes(x.shape, selected.shape) != selected.shape:
+        raise ValueError(f"an array of shape {x.shape} does not fit a place of {selected.shape}")
+
+
 @operation(function=operator.getitem)
 class Index(Node):
     """Part of an array, ``x[1:, ::2]`` or ``x[[0, 2, 2]]``: a view or a copy, as NumPy gives.
@@ -104,6 +116,11 @@ class IndexAdd(Node):
         else:
             total[index] = x
         return total
+
+    @staticmethod
+    def shape_and_dtype(x: Array, index: tuple[Any, ...], shape: Shape) -> Any:
+        _check_fit(x, np.zeros_like(x, shape=shape)[index])
+        return shape, x.dtype
 
     @staticmethod
     def backward(grad: Array, index: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -198,6 +215,11 @@ class TakeAdd(Node):
         return total
 
     @staticmethod
+    def shape_and_dtype(x: Array, indices: Array, axis: int | None, shape: Shape) -> Any:
+        _check_fit(x, np.take(np.zeros_like(x, shape=shape), indices, axis=axis))
+        return shape, x.dtype
+
+    @staticmethod
     def backward(grad: Array, indices: Array, axis: int | None) -> tuple[Any, ...]:
         return np.take(grad, indices, axis=axis), None
 
@@ -239,6 +261,10 @@ class OneHot(Node):
                 wrong = indices[~allowed].flat[0]
                 raise ValueError(f"class index {wrong} is no whole number from 0 to {depth - 1}")
         return np.equal(indices[..., np.newaxis], np.arange(depth)).astype(dtype)
+
+    @staticmethod
+    def shape_and_dtype(indices: Array, depth: int, dtype: np.dtype[Any]) -> Any:
+        return (*indices.shape, max(depth, 0)), dtype
 
     @staticmethod
     def backward() -> tuple[Any, ...]:
