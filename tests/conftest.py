@@ -41,6 +41,14 @@ def core_packs(core_registry):
         yield core_registry
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    """Keep compiled programs in a folder that only one module of tests knows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIFLOW_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def fresh_python():
     """Run a program in a fresh interpreter, warnings being errors; return what it printed."""

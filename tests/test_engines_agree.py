@@ -28,11 +28,7 @@ REFERENCE, NUMPY, NUMBA = "mfcore.reference", "mfjit.numpy", "mfjit.numba"
 TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 2e-4}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIFLOW_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(params=[NUMPY, NUMBA], ids=["numpy", "numba"])

@@ -23,11 +23,7 @@ REFERENCE, NUMPY, NUMBA, AUTO = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIFLOW_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(params=[NUMPY, NUMBA], ids=["numpy", "numba"])

@@ -16,11 +16,7 @@ from mfoptim import SGD
 REFERENCE, NUMPY, NUMBA = "mfcore.reference", "mfjit.numpy", "mfjit.numba"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIFLOW_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @mf.operation

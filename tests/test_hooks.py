@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plain_optimizers import Descent
 
 import mfcore as mf
 import mfops_basic as ops
@@ -56,15 +57,6 @@ def _recording(hook):
 for _hook in SPECS:
     if _hook not in (*REGISTRATION, *FILES):
         setattr(Recorder, _hook, _recording(_hook))
-
-
-@mf.optimizer
-class Descent:
-    learning_rate: float = 0.5
-
-    @staticmethod
-    def update(parameter, gradient, learning_rate):
-        return parameter - learning_rate * gradient
 
 
 class Example:

@@ -16,12 +16,7 @@ from mfjit.builder import Builder
 from mfjit.errors import CannotCompile
 from mfjit.numba_engine import NumbaExecutable
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIFLOW_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def numbers(shape, dtype=np.float64, seed=0):

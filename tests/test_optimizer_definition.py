@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from attrs import exceptions, validators
+from plain_optimizers import Descent
 
 import mfcore as mf
 from mfcore.errors import DefinitionError, ExecutionError, NodeUseError
@@ -15,17 +16,6 @@ def make(name="Made", fields=None, **functions):
     body = {"__annotations__": fields or {}, "__module__": __name__}
     body |= {key: staticmethod(function) for key, function in functions.items()}
     return mf.optimizer(type(name, (), body))
-
-
-@mf.optimizer
-class Descent:
-    """Plain descent."""
-
-    learning_rate: float | mf.Schedule = 0.5
-
-    @staticmethod
-    def update(parameter, gradient, learning_rate):
-        return parameter - learning_rate * gradient
 
 
 @mf.optimizer

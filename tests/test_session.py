@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from plain_optimizers import Descent, Momentum
 
 import mfcore as mf
 import mfops_basic as ops
@@ -28,33 +29,6 @@ from mfcore.errors import (
 from mfops_nn import MSE, Dropout, Linear, Sigmoid
 
 pytestmark = pytest.mark.usefixtures("core_packs")
-
-
-@mf.optimizer
-class Descent:
-    """Plain gradient descent, for these tests."""
-
-    learning_rate: float | mf.Schedule = 0.1
-
-    @staticmethod
-    def update(parameter, gradient, learning_rate):
-        return parameter - learning_rate * gradient
-
-
-@mf.optimizer
-class Heavy:
-    """Descent with momentum: an optimizer with state."""
-
-    learning_rate: float = 0.1
-
-    @staticmethod
-    def init(parameter):
-        return (np.zeros_like(parameter),)
-
-    @staticmethod
-    def update(parameter, gradient, state, learning_rate):
-        velocity = 0.9 * state[0] - learning_rate * gradient
-        return parameter + velocity, (velocity,)
 
 
 class Network:
@@ -322,7 +296,7 @@ WRONG_FEEDS = {
 def test_wrong_feeds_are_errors_that_say_what_is_wrong_and_change_nothing(net, case, training):
     feeds, error, parts = WRONG_FEEDS[case]
     session, untouched = mf.Session(net.cost, seed=0), mf.Session(net.cost, seed=0)
-    optimizer = Heavy()
+    optimizer = Momentum()
     for one in (session, untouched):
         one.step(net.batch, optimizer)
 
@@ -555,7 +529,7 @@ def test_a_step_returns_the_cost_before_the_update_and_moves_every_parameter(net
 def test_the_state_of_an_optimizer_is_kept_from_step_to_step():
     W = mf.Parameter(0.0, name="W")
     session = mf.Session(W * 1.0)
-    heavy = Heavy(learning_rate=1.0)
+    heavy = Momentum(learning_rate=1.0)
 
     positions = []
     for _ in range(3):
@@ -600,13 +574,13 @@ def test_a_parameter_that_the_cost_does_not_depend_on_stays():
     cost = W * 2
     session = mf.Session([cost, V * 1])
 
-    session.step({}, Heavy(learning_rate=1.0), cost=cost)
+    session.step({}, Momentum(learning_rate=1.0), cost=cost)
 
     assert (session[W], session[V]) == (-1, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("make", [Descent, Heavy])
+@pytest.mark.parametrize("make", [Descent, Momentum])
 def test_training_keeps_shape_and_dtype_of_parameters(dtype, make):
     W = mf.Parameter(np.ones((2, 1), dtype), name="W")
     session = mf.Session((W * W).sum())
@@ -682,7 +656,7 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_update_is_an_error_that_leaves_parameters_and_state_as_they_were(net, case):
     optimizer, error, message = BROKEN[case]
-    heavy = Heavy()
+    heavy = Momentum()
     session, untouched = mf.Session(net.cost), mf.Session(net.cost)
     for one in (session, untouched):
         one.step(net.batch, heavy)
@@ -727,7 +701,7 @@ def dropped(seed, count=3):
     x = mf.Input("x")
     W = mf.Parameter(np.ones(50), name="W")
     session = mf.Session((Dropout(x * W) ** 2).mean(), seed=seed)
-    return [session.step({x: np.arange(50.0)}, Heavy()) for _ in range(count)]
+    return [session.step({x: np.arange(50.0)}, Momentum()) for _ in range(count)]
 
 
 def test_the_same_seed_gives_the_same_bits():
@@ -747,7 +721,7 @@ def test_two_sessions_over_one_graph_in_two_threads_give_what_they_give_alone(co
     def train(seed):
         with mf.registry.using(core_registry):
             session = mf.Session(graph, seed=seed)
-        losses = [session.step(feeds, heavy) for heavy in [Heavy()] for _ in range(200)]
+        losses = [session.step(feeds, heavy) for heavy in [Momentum()] for _ in range(200)]
         return losses, session[W].tobytes(), session[V].tobytes()
 
     alone = [train(seed) for seed in range(4)]

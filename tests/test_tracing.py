@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naming import without_address
+from plain_optimizers import Momentum
 
 import mfcore as mf
 import mfops_basic as ops
@@ -54,20 +55,6 @@ def everything():
 # Observed and unobserved runs give the same bits
 
 
-@mf.optimizer
-class Momentum:
-    learning_rate: float = 0.01
-
-    @staticmethod
-    def init(parameter):
-        return (np.zeros_like(parameter),)
-
-    @staticmethod
-    def update(parameter, gradient, state, learning_rate):
-        velocity = 0.9 * state[0] - learning_rate * gradient
-        return parameter + velocity, (velocity,)
-
-
 def bits(array):
     array = np.asarray(array)
     return array.dtype, array.shape, array.tobytes()
@@ -80,7 +67,7 @@ def outcome(graph, feeds, steps=3):
     gradients = result.backward(wrt=[*one.graph.inputs, *one.graph.parameters])
     values = [bits(result[node]) for node in one.graph]
     slopes = [bits(gradients[node]) for node in gradients]
-    optimizer = Momentum()
+    optimizer = Momentum(0.01)
     losses = [one.step(feeds, optimizer) for _ in range(steps if one.graph.parameters else 0)]
     return values, slopes, losses, [bits(value) for value in one.parameters.values()]
 
@@ -329,7 +316,7 @@ def test_stop_run_reaches_the_caller(hook, error):
 
     def act():
         mf.Graph(cost.graph.outputs)
-        cost.step({}, Momentum())
+        cost.step({}, Momentum(learning_rate=0.01))
 
     with mf.tracing(listener(hook, stop)), pytest.raises(type(error)) as caught:
         act()
