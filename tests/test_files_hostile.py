@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import tracemalloc
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mfcore as mf
-from mfcore import Constant, Input, Parameter, Session
+from mfcore import Constant, Input, Parameter, Registry, Session, registry
 from mfcore.errors import GraphFormatError, ModelFileError
 from mfcore.random_states import random_state
 from mfops_basic import Index
@@ -469,124 +468,252 @@ def described(*nodes):
     return {"schema": 1, "nodes": nodes, "outputs": {"y": len(nodes) - 1}}
 
 
+def graph_of(*nodes):
+    return {"schema": 1, "nodes": list(nodes), "outputs": {"y": len(nodes) - 1}}
+
+
+def declared(*shape, dtype="float64"):
+    return {"operation": "mfcore.Input", "shape": list(shape), "dtype": dtype}
+
+
+def applied(operation, *inputs, **hyperparameters):
+    return {"operation": operation, "inputs": list(inputs), "hyperparameters": hyperparameters}
+
+
+def zeros(*shape):
+    return {"array": {"dtype": "int64", "shape": list(shape), "data": [0] * np.prod(shape)}}
+
+
+BILLION = 10**9
 LARGE = {
-    "OneHot": described(
-        {"operation": "mfops_basic.OneHot", "inputs": [0], "hyperparameters": {"depth": 10**10}}
+    "OneHot": (
+        graph_of(declared(3), applied("mfops_basic.OneHot", 0, depth=10**10)),
+        (3, 10**10),
     ),
-    "IndexAdd": described(
-        {
-            "operation": "mfops_basic.IndexAdd",
-            "inputs": [0],
-            "hyperparameters": {"index": [{"slice": [0, 3, None]}], "shape": [10**12]},
-        }
+    "IndexAdd": (
+        graph_of(
+            declared(3),
+            applied("mfops_basic.IndexAdd", 0, index=[{"slice": [0, 3, None]}], shape=[10**12]),
+        ),
+        (10**12,),
     ),
-    "BroadcastTo": described(
-        {
-            "operation": "mfops_basic.BroadcastTo",
-            "inputs": [0],
-            "hyperparameters": {"shape": [10**6, 10**6, 3]},
-        }
+    "TakeAdd": (
+        graph_of(
+            declared(3, BILLION), declared(3, dtype="int64"),
+            applied("mfops_basic.TakeAdd", 0, 1, axis=0, shape=[BILLION, BILLION]),
+        ),
+        (BILLION, BILLION),
     ),
-    "MaxPool2D of a large input": {
-        "schema": 1,
-        "nodes": [
-            {"operation": "mfcore.Input", "shape": [1, 1, 10**6, 10**6]},
-            {
-                "operation": "mfops_nn.MaxPool2D",
-                "inputs": [0],
-                "hyperparameters": {"kernel_size": [2, 2], "padding": "same"},
-            },
-        ],
-        "outputs": {"y": 1},
-    },
-    "MaxPool2D of a large input without elements": {
-        "schema": 1,
-        "nodes": [
-            {"operation": "mfcore.Input", "shape": [0, 1, 10**9, 10**9]},
-            {
-                "operation": "mfops_nn.MaxPool2D",
-                "inputs": [0],
-                "hyperparameters": {"kernel_size": [2, 2], "padding": "same"},
-            },
-        ],
-        "outputs": {"y": 1},
-    },
-    "MaxPool2D of a large product": {
-        "schema": 1,
-        "nodes": [
-            {"operation": "mfcore.Input", "shape": [1, 1, 10**6, 1]},
-            {"operation": "mfcore.Input", "shape": [1, 1, 1, 10**6]},
-            {"operation": "mfops_basic.Mul", "inputs": [0, 1]},
-            {"operation": "mfops_nn.MaxPool2D", "inputs": [2]},
-        ],
-        "outputs": {"y": 3},
-    },
-    "MaxPool2D with large windows": {
-        "schema": 1,
-        "nodes": [
-            {"operation": "mfcore.Input", "shape": [1, 1, 8, 8]},
-            {
-                "operation": "mfops_nn.MaxPool2D",
-                "inputs": [0],
-                "hyperparameters": {
-                    "kernel_size": [10**5, 10**5],
-                    "padding": [10**5, 10**5],
-                },
-            },
-        ],
-        "outputs": {"y": 1},
-    },
-    "MaxPool2D with long windows": described(
-        {
-            "operation": "mfops_basic.Reshape",
-            "inputs": [0],
-            "hyperparameters": {"shape": [1, 1, 3, 1]},
-        },
-        {
-            "operation": "mfops_nn.MaxPool2D",
-            "inputs": [1],
-            "hyperparameters": {"kernel_size": [10**6, 10], "padding": "same"},
-        },
+    "BroadcastTo": (
+        graph_of(declared(3), applied("mfops_basic.BroadcastTo", 0, shape=[10**6, 10**6, 3])),
+        (10**6, 10**6, 3),
     ),
-    "MaxPool2D with wide margins": described(
-        {
-            "operation": "mfops_basic.Reshape",
-            "inputs": [0],
-            "hyperparameters": {"shape": [1, 1, 3, 1]},
-        },
-        {
-            "operation": "mfops_nn.MaxPool2D",
-            "inputs": [1],
-            "hyperparameters": {"kernel_size": 30_000, "padding": 15_000},
-        },
+    "Reshape": (
+        graph_of(declared(10**6, 10**6), applied("mfops_basic.Reshape", 0, shape=[10**4, -1])),
+        (10**4, 10**8),
     ),
-    "Conv2DInputGradient": {
-        "schema": 1,
-        "nodes": [
-            {"operation": "mfcore.Input", "shape": [1, 1, 3, 3]},
-            {"operation": "mfcore.Input", "shape": [1, 1, 3, 3]},
-            {
-                "operation": "mfops_nn.Conv2DInputGradient",
-                "inputs": [0, 1],
-                "hyperparameters": {"image_size": [10**7, 10**7]},
-            },
-        ],
-        "outputs": {"y": 2},
-    },
-}
+    "Take of much by much": (
+        graph_of(
+            declared(1, 4_000_000), declared(4_000_000, dtype="int64"),
+            applied("mfops_basic.Take", 0, 1, axis=0),
+        ),
+        (4_000_000, 4_000_000),
+    ),
+    "Index of much by much": (
+        graph_of(
+            declared(2, 2, 3_000_000),
+            applied("mfops_basic.Index", 0, index=[zeros(2000, 1), zeros(1, 2000)]),
+        ),
+        (2000, 2000, 3_000_000),
+    ),
+    "an outer product": (
+        graph_of(
+            declared(10**6, 1), declared(1, 10**6), applied("mfops_basic.MatMul", 0, 1)
+        ),
+        (10**6, 10**6),
+    ),
+    "Conv2D with large kernels": (
+        graph_of(
+            declared(1, 1, 1000, 1000), declared(1, 1, 900, 900), declared(1),
+            applied("mfops_nn.Conv2D", 0, 1, 2),
+        ),
+        (1, 1, 101, 101),
+    ),
+    "Conv2D with wide margins": (
+        graph_of(
+            declared(1, 1, 3, 3), declared(1, 1, 3, 3), declared(1),
+            applied("mfops_nn.Conv2D", 0, 1, 2, padding=[BILLION, BILLION]),
+        ),
+        (1, 1, 2 * BILLION + 1, 2 * BILLION + 1),
+    ),
+    "Conv2DInputGradient": (
+        graph_of(
+            declared(1, 1, 10**7, 10**7), declared(1, 1, 1, 1),
+            applied("mfops_nn.Conv2DInputGradient", 0, 1, image_size=[10**7, 10**7]),
+        ),
+        (1, 1, 10**7, 10**7),
+    ),
+    "Conv2DWeightGradient": (
+        graph_of(
+            declared(1, 2, 10**6, 10**6), declared(1, 3, 1, 1),
+            applied("mfops_nn.Conv2DWeightGradient", 0, 1, kernel_size=[10**6, 10**6]),
+        ),
+        (3, 2, 10**6, 10**6),
+    ),
+    "MaxPool2D of a large input": (
+        graph_of(
+            declared(1, 1, 10**6, 10**6),
+            applied("mfops_nn.MaxPool2D", 0, kernel_size=[2, 2], padding="same"),
+        ),
+        (1, 1, 500_000, 500_000),
+    ),
+    "MaxPool2D of a large input without elements": (
+        graph_of(
+            declared(0, 1, BILLION, BILLION),
+            applied("mfops_nn.MaxPool2D", 0, kernel_size=[2, 2], padding="same"),
+        ),
+        (0, 1, BILLION // 2, BILLION // 2),
+    ),
+    "MaxPool2D of a large product": (
+        graph_of(
+            declared(1, 1, 10**6, 1), declared(1, 1, 1, 10**6),
+            applied("mfops_basic.Mul", 0, 1), applied("mfops_nn.MaxPool2D", 2),
+        ),
+        (1, 1, 500_000, 500_000),
+    ),
+    "MaxPool2D with large windows": (
+        graph_of(
+            declared(1, 1, 8, 8),
+            applied("mfops_nn.MaxPool2D", 0, kernel_size=[10**5, 10**5], padding="same"),
+        ),
+        (1, 1, 1, 1),
+    ),
+    "MaxPool2DGradient": (
+        graph_of(
+            declared(1, 1, 1, 1), declared(1, 1, 10**6, 10**6), declared(1, 1, 1, 1),
+            applied("mfops_nn.MaxPool2DGradient", 0, 1, 2, kernel_size=10**6),
+        ),
+        (1, 1, 10**6, 10**6),
+    ),
+    "AvgPool2D": (
+        graph_of(
+            declared(1, 1, 10**6, 10**6), applied("mfops_nn.AvgPool2D", 0, kernel_size=10**5),
+        ),
+        (1, 1, 10, 10),
+    ),
+    "an operation on a large input": (
+        graph_of(declared(10**5, 10**5, 3), applied("mfops_nn.Softmax", 0)),
+        (None, None, 3),
+    ),
+    "an operation on a large input of few rows": (
+        graph_of(declared(7, 10**8), applied("mfops_nn.Softmax", 0)),
+        (7, None),
+    ),
+    "an operation on many small axes": (
+        graph_of(declared(*[4] * 30), applied("mfops_nn.Softmax", 0)),
+        None,
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_sizes_in_a_graph_make_no_arrays(name):
-    mf.graph_from_dict(described({"operation": "mfops_basic.Sum", "inputs": [0]}))  # imports
+def test_sizes_in_a_graph_make_no_arrays_and_are_known(name):
+    description, shape = LARGE[name]
+    mf.graph_from_dict(graph_of(declared(3), applied("mfops_nn.Softmax", 0)))  # imports
     tracemalloc.start()
     try:
-        with contextlib.suppress(GraphFormatError):
-            mf.graph_from_dict(LARGE[name])
+        graph = mf.graph_from_dict(description)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
+    assert mf.shape_of(graph.outputs[0]) == shape
+    assert all(node in graph for node in graph.outputs[0].inputs)
+    assert peak < MEMORY
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        applied("mfops_nn.MaxPool2D", 0, kernel_size=[10**5, 10**5], padding=[10**5, 10**5]),
+        applied("mfops_nn.MaxPool2D", 0, kernel_size=[10**6, 10]),
+        applied("mfops_basic.Reshape", 0, shape=[10**12, 10**12]),
+        applied("mfops_basic.BroadcastTo", 0, shape=[10**30]),
+        applied("mfops_basic.Index", 0, index=[10**15]),
+    ],
+    ids=str,
+)
+def test_sizes_that_cannot_fit_are_refused_without_making_arrays(node):
+    mf.graph_from_dict(graph_of(declared(3), applied("mfops_nn.Softmax", 0)))  # imports
+    tracemalloc.start()
+    try:
+        with pytest.raises(GraphFormatError, match="do not fit"):
+            mf.graph_from_dict(graph_of(declared(1, 1, 8, 8), node))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < MEMORY
+
+
+class OfAStranger:
+    """Operations that do not say how their results look."""
+
+    @mf.operation
+    class Filled(mf.Node):
+        x: mf.Node
+        count: int = 1
+
+        @staticmethod
+        def forward(x, count):
+            return np.zeros((count, len(x))) + x
+
+    @mf.operation
+    class Squared(mf.Node):
+        x: mf.Node
+
+        @staticmethod
+        def forward(x):
+            if x.shape[0] < 1000:
+                raise ValueError("too few")
+            return x * np.arange(x.shape[0])
+
+    @mf.hookimpl
+    def mf_operations(self):
+        return [self.Filled, self.Squared]
+
+
+@pytest.fixture
+def strangers():
+    with registry.using(Registry(autoload=False)) as packs:
+        packs.register(OfAStranger(), "strange")
+        yield
+
+
+@pytest.mark.usefixtures("strangers")
+@pytest.mark.parametrize(
+    ("size", "operation", "hyperparameters", "shape"),
+    [
+        (3, "Filled", {"count": 1000}, (1000, 3)),
+        (3, "Filled", {"count": 10**10}, None),
+        (10**10, "Filled", {"count": 2}, (2, None)),
+        (10**6, "Squared", {}, (10**6,)),
+        (10**10, "Squared", {}, None),
+    ],
+)
+def test_operations_that_do_not_say_how_they_look_are_read_within_limits(
+    size, operation, hyperparameters, shape
+):
+    tracemalloc.start()
+    try:
+        graph = mf.graph_from_dict(
+            graph_of(declared(size), applied(f"strange.{operation}", 0, **hyperparameters))
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert mf.shape_of(graph.outputs[0]) == shape
     assert peak < MEMORY
 
 

@@ -347,9 +347,7 @@ def test_names_that_the_format_reserves_or_that_clash_are_avoided(path):
     ("operation", "hyperparameters"),
     [(OneHot, {"depth": 2000}), (BroadcastTo, {"shape": (600, 2000, 3)})],
 )
-def test_a_node_of_large_sizes_computes_the_same_but_has_no_known_shape(
-    operation, hyperparameters, path
-):
+def test_a_node_of_large_sizes_comes_back_with_its_shape(operation, hyperparameters, path):
     x = Input("x", shape=(3,), dtype="int64")
     node = operation(x, **hyperparameters)
     summed = Concatenate(node, node)
@@ -358,12 +356,20 @@ def test_a_node_of_large_sizes_computes_the_same_but_has_no_known_shape(
     model = mf.load(path)
 
     feeds = {"x": [1, 0, 1999]}
-    assert mf.shape_of(model["node"]) is None
+    assert mf.shape_of(model["node"]) == mf.shape_of(node) is not None
     assert model["node"].inputs == (model.graph["x"],)
     expected = Session(summed, engine="reference").run(feeds)
     back = model.session(engine="reference").run(feeds)
     assert np.array_equal(back[model["node"]], expected[node])
+    assert mf.shape_of(model["twice"]) == expected[summed].shape
     assert back[model["twice"]].shape == expected[summed].shape
+
+
+def test_shapes_are_known_of_models_as_large_as_their_file(path):
+    x, W = Input("x", shape=(None, 3000)), Parameter(np.zeros((3000, 2000), np.float32))
+    mf.save(path, {"y": Sigmoid(Linear(x, W, Parameter(np.zeros(2000))))})
+
+    assert mf.load(path)["y"].shape == (None, 2000)
 
 
 def test_a_long_chain_is_no_problem(path):

@@ -338,6 +338,60 @@ def test_a_forward_that_cannot_be_read_is_of_unknown_shape_and_no_error(name: st
     assert (node + 1).shape is None
 
 
+def saying(looks: Any) -> Any:
+    """An operation that says how its result looks, and cannot be read."""
+
+    @mf.operation
+    class Says(mf.Node):
+        x: mf.Node
+        count: int = 2
+
+        @staticmethod
+        def forward(x: Any, count: int) -> Any:
+            raise AssertionError("it was read")
+
+        shape_and_dtype = staticmethod(looks)
+
+    return Says
+
+
+def test_an_operation_that_says_how_its_result_looks_is_not_read() -> None:
+    cls = saying(lambda x, count: ((count, *x.shape), x.dtype))
+    node = cls(mf.Input(shape=(None, 3), dtype=np.float32), count=10**12)
+
+    assert (node.shape, node.dtype) == ((10**12, None, 3), np.float32)
+    read = ops.Add.forward(mf.apply(cls, Abstract((2,), np.dtype(float)), count=5), 1.0)
+    assert read.shape == (5, 2)
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        lambda x: None,
+        lambda x: (x.shape, "no dtype"),
+        lambda x: ((1.5,), float),
+        lambda x: x.elements,
+    ],
+)
+def test_what_says_nothing_that_can_be_used_says_nothing(looks: Any) -> None:
+    assert saying(looks)(mf.Input(shape=(3,))).shape is None
+
+
+def test_what_an_operation_says_may_be_that_the_shapes_do_not_fit() -> None:
+    def looks(x: Any) -> Any:
+        raise ValueError("three axes are needed")
+
+    with pytest.raises(ShapeError, match="three axes are needed"):
+        saying(looks)(mf.Input(shape=(3,), dtype=float))
+    with pytest.raises(ShapeError, match="negative dimensions"):
+        saying(lambda x: ((-1,), x.dtype))(mf.Input(shape=(3,), dtype=float))
+
+
+def test_what_says_how_the_result_looks_asks_for_inputs_and_hyperparameters_only() -> None:
+    with pytest.raises(mf.errors.DefinitionError, match="asks for 'rng', which nothing provides"):
+        saying(lambda x, rng: (x.shape, x.dtype))
+
+
 def test_hyperparameters_that_are_equal_but_not_alike_are_told_apart() -> None:
     scale = made(lambda x, factor: x * factor, factor=None)
     x = mf.Constant(np.array([1, 2]))
@@ -497,6 +551,6 @@ def test_mismatches_of_known_shapes_are_always_found() -> None:
 def test_the_page_on_shapes_says_what_its_programs_print(page_of_programs: Any) -> None:
     blocks = page_of_programs("docs/shapes.md")
 
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for printed, said in blocks:
         assert printed == said

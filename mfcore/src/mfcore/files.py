@@ -6,6 +6,7 @@ The format of the file is in ``safetensors.py``, that of the graph in ``graph_js
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from mfcore.errors import (
     type_name,
 )
 from mfcore.graph import Graph
-from mfcore.graph_json import decoded_graph, encoded_graph, outputs_by_name
+from mfcore.graph_json import MOST_ELEMENTS, decoded_graph, encoded_graph, outputs_by_name
 from mfcore.json_values import Decoder, Encoder
 from mfcore.needed_packs import PACKS, check_packs, needed_packs, origin
 from mfcore.node import Array, Node, Parameter
@@ -228,7 +229,10 @@ def load(path: str | os.PathLike[str], *, optimizer_state: bool = False) -> Mode
     """
     with _naming("load", path), opened(path) as file:
         header = read_header(file)
-        return _model(header.metadata, Decoder(Tensors(file, header)), optimizer_state)
+        # Reading the arrays takes as much as inferring shapes with arrays of their size.
+        stored = sum(math.prod(tensor.shape) for tensor in header.tensors.values())
+        decoder = Decoder(Tensors(file, header))
+        return _model(header.metadata, decoder, max(MOST_ELEMENTS, stored), optimizer_state)
 
 
 # Writing
@@ -315,7 +319,9 @@ def _json(value: Any) -> str:
 # Reading
 
 
-def _model(metadata: Mapping[str, str], decoder: Decoder, optimizer_state: bool) -> Model:
+def _model(
+    metadata: Mapping[str, str], decoder: Decoder, most_elements: int, optimizer_state: bool
+) -> Model:
     if _GRAPH not in metadata:
         raise ModelFileError(f"no model of MiniFlow: its metadata have no {_GRAPH!r}")
     description = parsed(metadata[_GRAPH], "its graph")
@@ -326,7 +332,7 @@ def _model(metadata: Mapping[str, str], decoder: Decoder, optimizer_state: bool)
         optimizer = parsed(metadata[_OPTIMIZER], "its optimizer")
     packs = needed_packs(metadata, _names(description, optimizer))
     check_packs(packs)
-    graph = decoded_graph(description, decoder)
+    graph = decoded_graph(description, decoder, most_elements)
     outputs = dict(zip(description["outputs"], graph.outputs, strict=True))
     versions = {name: pack.version for name, pack in packs.items()}
     if optimizer is None:

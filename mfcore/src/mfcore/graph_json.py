@@ -8,12 +8,12 @@ not large enough for. The schema stands in ``docs/files.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mfcore.errors import GraphFormatError, MiniFlowError, type_name
+from mfcore.errors import GraphFormatError, MiniFlowError, ShapeError, type_name
 from mfcore.graph import Graph, collector_paused
 from mfcore.json_values import Decoder, Encoder
 from mfcore.node import Array, Constant, Input, Node, Parameter
@@ -36,12 +36,19 @@ _KEYS = {
 _OPERATION_KEYS = {"operation", "name", "inputs", "hyperparameters"}
 _LONGEST_MESSAGE = 1000
 
-_LARGEST_NUMBER, _LARGEST_SIZE, _LARGEST_PRODUCT, _MOST_ELEMENTS = 2**10, 2**14, 2**20, 2**22
-"""Of single hyperparameters, of those in tuples, of a tuple's product, of a node's elements.
+_LARGEST_NUMBER, _LARGEST_SIZE, _LARGEST_PRODUCT = 2**10, 2**14, 2**20
+"""Of single hyperparameters, of those in tuples, of a tuple's product.
 
-Beyond them shapes are not inferred: to do it, some operations make arrays of such sizes, or
-loop over them. A single number may stand for two, as a window's size does.
+Beyond them the shape of an operation that does not say its result's is not inferred: to do
+it, some make arrays of such sizes, or loop over them. A single number may stand for two, as a
+window's size does.
 """
+
+MOST_ELEMENTS = 2**22
+"""Of the inputs on which such an operation is read: of larger ones large axes are unknown to it."""
+
+_PROBED = 23
+"""The largest size that is tried for an axis of any size."""
 
 
 def graph_to_dict(outputs: Node | Iterable[Node] | Mapping[str, Node] | Graph) -> dict[str, Any]:
@@ -197,8 +204,17 @@ def _hyperparameters(node: Node, label: str, encoder: Encoder) -> dict[str, Any]
     return given
 
 
-def decoded_graph(description: Any, decoder: Decoder) -> Graph:
+def decoded_graph(description: Any, decoder: Decoder, most_elements: int = MOST_ELEMENTS) -> Graph:
     """Return the graph of a description; see ``graph_from_dict``.
+
+    Parameters
+    ----------
+    description : object
+        What was read, whatever it is.
+    decoder : Decoder
+        Reads values, and looks names up.
+    most_elements : int, optional
+        Of arrays that may be made to infer shapes.
 
     Raises
     ------
@@ -217,7 +233,7 @@ def decoded_graph(description: Any, decoder: Decoder) -> Graph:
     built: list[Node] = []
     with collector_paused():
         for position, entry in enumerate(entries):
-            built.append(_node(position, entry, built, decoder))
+            built.append(_node(position, entry, built, decoder, most_elements))
     for name, place in outputs.items():
         if not isinstance(name, str) or not name.strip() or not _is_position(place, len(built)):
             raise GraphFormatError(f"output {brief(name)}: {brief(place)} is no node's position")
@@ -231,7 +247,9 @@ def decoded_graph(description: Any, decoder: Decoder) -> Graph:
     return graph
 
 
-def _node(position: int, entry: Any, built: list[Node], decoder: Decoder) -> Node:
+def _node(
+    position: int, entry: Any, built: list[Node], decoder: Decoder, most_elements: int
+) -> Node:
     """Build one node, whatever the description says of it, or say why it cannot be."""
     label = f"node {position}"
     try:
@@ -243,18 +261,13 @@ def _node(position: int, entry: Any, built: list[Node], decoder: Decoder) -> Nod
         if name is not None and not isinstance(name, str):
             raise GraphFormatError(f"name must be a string, not {type_name(name)}")
         if operation in _LEAVES:
-            node = _leaf(operation, entry, name, decoder)
-        else:
-            node = _application(operation, entry, name, built, decoder)
+            return _leaf(operation, entry, name, decoder)
+        return _application(operation, entry, name, built, decoder, most_elements)
     except GraphFormatError as error:
         raise GraphFormatError(f"{label}: {error}") from error.__cause__
     except Exception as error:  # a converter or validator of any pack
         said = str(error)[:_LONGEST_MESSAGE]
         raise GraphFormatError(f"{label}: {type_name(error)}: {said}") from error
-    known = node._known
-    if known is not None and math.prod(n for n in known.shape if n) > _MOST_ELEMENTS:
-        object.__setattr__(node, "_known", None)
-    return node
 
 
 def _leaf(operation: str, entry: Mapping[str, Any], name: Any, decoder: Decoder) -> Node:
@@ -278,7 +291,12 @@ def _leaf(operation: str, entry: Mapping[str, Any], name: Any, decoder: Decoder)
 
 
 def _application(
-    operation: str, entry: Mapping[str, Any], name: Any, built: list[Node], decoder: Decoder
+    operation: str,
+    entry: Mapping[str, Any],
+    name: Any,
+    built: list[Node],
+    decoder: Decoder,
+    most_elements: int,
 ) -> Node:
     _check_keys(entry, _OPERATION_KEYS, {"operation", "inputs"})
     cls: Any = decoder.operation(operation)
@@ -303,23 +321,50 @@ def _application(
         raise GraphFormatError(f"it has no hyperparameter {brief(unknown[0])}; it has {known}")
     values = {key: decoder.value(value) for key, value in given.items()}
     inputs = [built[place] for place in places]
-    if not any(map(_is_large, values.values())):
+    if spec.shape_and_dtype is not None:  # it makes nothing to say it
         return cls(*inputs, **values, name=name)  # type: ignore[no-any-return]
-    return _built_unread(cls, inputs, values, name)
+    if any(map(_is_large, values.values())):
+        return _built_on([Input() for _ in inputs], cls, inputs, values, name)
+    stand_ins = [_stand_in(node, most_elements) for node in inputs]
+    try:
+        return _built_on(stand_ins, cls, inputs, values, name)
+    except ShapeError:
+        if stand_ins == inputs:
+            raise
+        return _built_on([Input() for _ in inputs], cls, inputs, values, name)
 
 
-def _built_unread(cls: Any, inputs: list[Node], values: Mapping[str, Any], name: Any) -> Node:
-    """Build a node without reading its ``forward`` for shapes, which its sizes would make costly.
+def _stand_in(node: Node, most_elements: int) -> Node:
+    """Return a node to infer shapes with: of a large one an input with axes of any size."""
+    known = node._known
+    if known is None or math.prod(n for n in known.shape if n) <= most_elements:
+        return node
+    shape = list(known.shape)
+    for axis in sorted(range(len(shape)), key=lambda axis: shape[axis] or 0, reverse=True):
+        if (shape[axis] or 0) > _PROBED and _tried(shape) > most_elements:
+            shape[axis] = None
+    return (
+        Input(shape=tuple(shape), dtype=known.dtype) if _tried(shape) <= most_elements else Input()
+    )
 
-    It is built on inputs of which nothing is known, and then gets its own.
-    """
-    stand_ins = [Input() for _ in inputs]
+
+def _tried(shape: Sequence[int | None]) -> int:
+    return math.prod(n or _PROBED for n in shape)
+
+
+def _built_on(
+    stand_ins: list[Node], cls: Any, inputs: list[Node], values: Mapping[str, Any], name: Any
+) -> Node:
+    """Build a node on stand-ins for its inputs, which it then gets."""
     node: Node = cls(*stand_ins, **values, name=name)
-    by_stand_in: dict[Any, Node] = dict(zip(stand_ins, inputs, strict=True))
+    if stand_ins == inputs:
+        return node
+    own: dict[Any, Node] = dict(zip(stand_ins, inputs, strict=True))
     for field in spec_of(cls).inputs:
         held = getattr(node, field)
-        own = tuple(by_stand_in[x] for x in held) if type(held) is tuple else by_stand_in[held]
-        object.__setattr__(node, field, own)
+        object.__setattr__(
+            node, field, tuple(own[x] for x in held) if type(held) is tuple else own[held]
+        )
     return node
 
 

@@ -80,6 +80,10 @@ class Index(Node):
         return x[index]
 
     @staticmethod
+    def shape_and_dtype(x: Array, index: tuple[Any, ...]) -> Any:
+        return x[index].shape, x.dtype
+
+    @staticmethod
     def backward(grad: Array, x: Array, index: tuple[Any, ...]) -> tuple[Any, ...]:
         return (apply(IndexAdd, grad, index=index, shape=x.shape),)
 
