@@ -472,6 +472,26 @@ def test_the_command_writes_a_manifest_that_is_then_gone_by(installed, miniflow)
     )
 
 
+def test_one_manifest_is_written_for_all_packs_of_a_distribution(installed, miniflow):
+    installed.write("made_a", {"Alpha": ""}, listed=False)
+    installed.write("made_b", {"Beta": ""}, listed=False)
+    (installed.folder / "made_b-1.0.dist-info" / "entry_points.txt").unlink()
+    info = installed.folder / "made_a-1.0.dist-info"
+    (info / "entry_points.txt").write_text("[mfcore]\nmade_a = made_a.pack\nmade_b = made_b.pack\n")
+
+    assert miniflow(installed.registry(), "manifest", "made_a").exit_code == 0
+
+    text = (installed.folder / "miniflow.json").read_text()
+    assert {name: said["operation"] for name, said in json.loads(text)["packs"].items()} == {
+        "made_a": {"Alpha": "made_a.alpha:Alpha"},
+        "made_b": {"Beta": "made_b.beta:Beta"},
+    }
+    (info / "miniflow.json").write_text(text)
+    registry = installed.registry()
+    assert registry.operation("Beta").__name__ == "Beta"
+    assert {pack.status for pack in registry.packs()} == {"found"}
+
+
 def test_the_place_where_hatchling_puts_it_is_read_too(installed):
     installed.write("made_a", {"Alpha": "", "Other": ""})
     info = installed.folder / "made_a-1.0.dist-info"

@@ -170,24 +170,30 @@ def as_dict(found: Diagnosis) -> dict[str, Any]:
 def manifest_text(registry: Registry, name: str) -> str:
     """Return the manifest of an installed pack, as ``mfcore.manifest`` reads it.
 
+    It is of its distribution, and describes whatever else is a pack of that.
+
     Raises
     ------
     UnknownNameError
         If there is no pack of that name.
     PackError
-        If it cannot be loaded.
+        If one of them cannot be loaded.
     DefinitionError
         If it provides something that cannot be imported by its module and name.
     """
     with redirect_stdout(sys.stderr):
         packs = registry.load()
-    for pack in packs:
-        if normal(pack.name) == normal(name):
-            if pack.status != "loaded":
-                raise PackError(f"pack {pack.name} is {pack.status}: {pack.reason}")
-            return manifest.write(pack)
-    known = ", ".join(pack.name for pack in packs)
-    raise UnknownNameError(f"there is no pack {name!r}; there are {known}")
+    asked = next((pack for pack in packs if normal(pack.name) == normal(name)), None)
+    if asked is None:
+        known = ", ".join(pack.name for pack in packs)
+        raise UnknownNameError(f"there is no pack {name!r}; there are {known}")
+    together = [
+        pack for pack in packs if asked.distribution and pack.distribution == asked.distribution
+    ]
+    for pack in together or [asked]:
+        if pack.status != "loaded":
+            raise PackError(f"pack {pack.name} is {pack.status}: {pack.reason}")
+    return manifest.write(*(together or [asked]))
 
 
 _STATES = {
