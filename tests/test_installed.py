@@ -125,3 +125,18 @@ def test_a_distribution_without_metadata_has_no_name(folder):
     (found,) = entry_points("mfcore")
 
     assert (found.dist.name, found.dist.version, found.dist.requires) == ("", "", [])
+
+
+def test_a_file_that_is_no_text_stops_nobody(folder):
+    install(folder, "some", TEXTS["one"])
+    install(folder, "other", "[mfcore]\ngamma = gamma\n")
+    broken = folder / "some-1.0.dist-info"
+    (broken / "METADATA").write_bytes(b"Name: some\nAuthor: Zo\xeb\nVersion: 1.0\n\n")
+    (broken / "entry_points.txt").write_bytes(b"# Zo\xeb\n[mfcore]\nalpha = alpha\n")
+
+    found = sorted(entry_points("mfcore"), key=lambda e: e.name)
+
+    assert [(e.name, e.dist.name, e.dist.version) for e in found] == [
+        ("alpha", "some", "1.0"),
+        ("gamma", "other", "1.0"),
+    ]

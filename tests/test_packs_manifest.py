@@ -320,6 +320,17 @@ def test_the_manifest_written_for_a_pack_of_this_repository_is_right(name):
             assert manifest.read(pack).resolve(kind, provided) is pack.provides[kind][provided]
 
 
+def test_what_is_said_of_the_core_before_it_is_imported_is_right():
+    registry = Registry(autoload=False)
+    (core,) = registry.packs()
+    assert core.status == "found"
+
+    registry.load()
+
+    assert core.status == "loaded"
+    assert manifest.describe(core) == manifest.OF_THE_CORE
+
+
 def test_every_function_of_this_repositorys_operations_is_found_again(core_registry):
     for pack in core_registry.load():
         found = {}
