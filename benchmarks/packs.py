@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
 import venv
-from collections.abc import Mapping
 from pathlib import Path
+
+import attrs
 
 from benchmarks.harness import Limit, report
 from mfcore import manifest
@@ -49,6 +51,10 @@ def mf_operations():
     return [getattr(operations, f"Op{number}n{{i}}") for i in range({size})]
 """
 
+NAMES = {"qualified": "made_{last:03}.Op{last}n7", "short": "Op{last}n7", "missing": "Nowhere"}
+"""What is looked up, in the last pack, and what must be found."""
+FOUND = {"qualified": "Op{last}n7", "short": "Op{last}n7", "missing": "nothing"}
+
 IMPORTED = """
 import numpy, mfcore
 """
@@ -60,16 +66,39 @@ start = time.perf_counter()
 import mfcore
 registry = mfcore.registry.current()
 try:
-    registry.operation({name!r})
+    found = registry.operation({name!r}).__name__
 except mfcore.errors.UnknownNameError:
-    pass
+    found = "nothing"
 first = time.perf_counter()
 try:
     registry.operation({name!r})
 except mfcore.errors.UnknownNameError:
     pass
-print(first - start, time.perf_counter() - first, time.time())
+second, end = time.perf_counter(), time.time()
+loaded = sum(pack.status == "loaded" for pack in registry.packs())
+print(first - start, second - first, end, found, loaded)
 """
+
+
+@attrs.frozen
+class LookUp:
+    """What a look-up took and did, in a process of its own.
+
+    Attributes
+    ----------
+    first, second, whole : float
+        Seconds of the first and of the second look-up, and of the process up to their end.
+    found : str
+        The operation that was found, or ``"nothing"``.
+    loaded : int
+        How many packs were imported whole.
+    """
+
+    first: float
+    second: float
+    whole: float
+    found: str
+    loaded: int
 
 
 class Site:
@@ -78,13 +107,12 @@ class Site:
     def __init__(self, folder: Path, count: int, *, manifests: bool) -> None:
         venv.create(folder, with_pip=False)
         self._python = folder / "bin" / "python"
-        self._pyc = folder / "pyc"
         (self._packages,) = folder.glob("lib/python*/site-packages")
         for distribution in BORROWED:
             self._borrow(distribution)
         core = importlib.metadata.distribution("mfcore")
-        source = Path(manifest.__file__).parent
-        (self._packages / "mfcore").symlink_to(source)
+        source, unwanted = Path(manifest.__file__).parent, shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, self._packages / "mfcore", ignore=unwanted)
         self._describe("mfcore", core.version)
         for number in range(OTHERS):
             self._describe(f"other-{number}", "1.0")
@@ -125,32 +153,22 @@ class Site:
             file.parent.mkdir()
             file.write_text(json.dumps(content))
 
-    def look_up(self, name: str, *, before: str = "") -> tuple[float, float, float]:
-        """Return the seconds of a first and a second look-up, and of the process until then."""
+    def look_up(self, name: str, *, before: str = "") -> LookUp:
+        """Look an operation up twice in a fresh process."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MINIFLOW_")}
-        # Installed packages have their bytecode; here the first round writes it.
-        bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._pyc)}
+        # Installed packages have their bytecode; here the first look-up writes it.
+        inherited |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}
         start = time.time()
         done = subprocess.run(
             [self._python, "-c", PROGRAM.format(before=before, name=name)],
             cwd=self._packages,
-            env={**inherited, **bytecode},
+            env=inherited,
             capture_output=True,
             text=True,
             check=True,
         )
-        first, second, end = map(float, done.stdout.split())
-        return first, second, end - start
-
-
-def look_ups(count: int) -> Mapping[str, str]:
-    """Return the names that are looked up among so many packs, by what they stand for."""
-    last = count - 1
-    return {
-        "qualified": f"made_{last:03}.Op{last}n7",
-        "short": f"Op{last}n7",
-        "missing": "Nowhere",
-    }
+        first, second, end, found, loaded = done.stdout.split()
+        return LookUp(float(first), float(second), float(end) - start, found, int(loaded))
 
 
 def measure(count: int, rounds: int) -> dict[str, list[float]]:
@@ -163,13 +181,15 @@ def measure(count: int, rounds: int) -> dict[str, list[float]]:
         }
         for round_number in range(-1, rounds):  # the first fills caches and is not counted
             for how, site in sites.items():
-                for what, name in look_ups(count).items():
-                    first, second, _ = site.look_up(name, before=IMPORTED)
-                    _, _, whole = site.look_up(name)
+                for what, form in NAMES.items():
+                    name = form.format(last=count - 1)
+                    done = site.look_up(name, before=IMPORTED)
+                    whole = site.look_up(name).whole
+                    assert done.found == FOUND[what].format(last=count - 1), (name, done)
                     if round_number >= 0:
-                        times.setdefault(f"{what}, {how}", []).append(first)
+                        times.setdefault(f"{what}, {how}", []).append(done.first)
                         times.setdefault(f"{what}, {how}, from nothing", []).append(whole)
-                        times.setdefault(f"{what}, {how}, second", []).append(second)
+                        times.setdefault(f"{what}, {how}, second", []).append(done.second)
     order = ("", ", from nothing", ", second")
     return {k: times[k] for end in order for k in times if k.endswith("manifests" + end)}
 
@@ -181,7 +201,7 @@ def main(*, quick: bool = False) -> bool:
             f"packs-{count}",
             f"the first look-up of an operation among {count} packs of {OPERATIONS}, in a process "
             f"that has imported NumPy and mfcore",
-            measure(count, 2 if quick else 15),
+            measure(count, 2 if quick else 9),
             baseline="qualified, manifests",
             unit="ms",
             bars=limits if count == 50 else [],

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import harness, scalars, table
+from benchmarks import harness, packs, scalars, table
 from benchmarks.boston import problem
 from benchmarks.boston_by_hand import by_hand
 from benchmarks.harness import Bar, Contender, Limit, Skipped, UnavailableError
@@ -244,3 +244,30 @@ def test_scalar_graphs_are_computed_alike_by_reference_and_plain_python():
         moved = [[*leaves[:i], leaves[i] + sign * step, *leaves[i + 1 :]] for sign in (1, -1)]
         slope = (plain(moved[0]) - plain(moved[1])) / (2 * step)
         assert gradients[i] == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
+# Look-ups among many packs
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory):
+    """Environments with two packs, with manifests and without."""
+    folder = tmp_path_factory.mktemp("sites")
+    return {how: packs.Site(folder / str(how), 2, manifests=how) for how in (True, False)}
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "with_manifests", "without"),
+    [
+        ("made_001.Op1n7", "Op1n7", 0, 1),
+        ("Op1n7", "Op1n7", 0, 2),
+        ("Nowhere", "nothing", 3, 3),  # the core too
+    ],
+)
+def test_the_look_ups_that_are_timed_import_what_they_are_said_to(
+    sites, name, found, with_manifests, without
+):
+    done = {how: site.look_up(name, before=packs.IMPORTED) for how, site in sites.items()}
+
+    assert {one.found for one in done.values()} == {found}
+    assert (done[True].loaded, done[False].loaded) == (with_manifests, without)
