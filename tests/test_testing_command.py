@@ -11,15 +11,17 @@ from click.testing import CliRunner
 from wrong_operations import ClimbsInsteadOfDescending, Twice, WrongSign
 
 import mfcore as mf
+from mfcore.reference import ReferenceEngine
+from mfops_basic import Cast
 from miniflow.cli import main
 
 
 @pytest.fixture
 def check():
-    """Run ``miniflow check`` where a right and a wrong pack are registered."""
+    """Run ``miniflow check`` where some packs are registered, beside those installed or alone."""
 
-    def run(*arguments, **packs):
-        registry = mf.Registry(disabled=())
+    def run(*arguments, alone=False, **packs):
+        registry = mf.Registry(autoload=not alone, disabled=())
         for name, provided in packs.items():
             plugin = SimpleNamespace()
             for hook, classes in provided.items():
@@ -39,6 +41,11 @@ def _without_defaults(function):
 
     implementation.__name__ = function.__name__
     return implementation
+
+
+@mf.hookimpl(specname="mf_operations")
+def _operations():
+    return [Twice]
 
 
 RIGHT = {"mf_operations": [Twice]}
@@ -109,15 +116,33 @@ def test_what_cannot_be_checked_ends_with_2(check, arguments, told):
     assert told in done.output
 
 
-def test_all_packs_that_are_installed_conform(check):
-    done = check("--all")
+def test_all_packs_are_checked_at_once(check):
+    done = check("--all", alone=True, mfops_right=RIGHT, mfops_odd={"mf_operations": [Cast]})
 
     assert done.exit_code == 0, done.output
-    for name in ("mfops_basic.Add", "mfops_nn.Conv2D", "mfoptim.Adam"):
-        assert name in done.stdout
-    assert (
-        "mfops_basic.Cast, dtypes: the dtype of the result is what it is asked for" in done.stdout
-    )
+    assert "2 operations and optimizers, 2 manifests: " in done.stdout
+    assert "mfops_right.Twice" in done.stdout
+    assert "mfops_odd.Cast, dtypes: the dtype of the result is what it is asked for" in done.stdout
+    assert "engines compared with the reference: none" in done.stdout
+
+
+def test_all_engines_are_compared_where_they_are_asked_for(check):
+    class Slow(ReferenceEngine):
+        name = "slow"
+        slow = True
+
+    class Quick(ReferenceEngine):
+        name = "quick"
+
+    packs = {"mfops_right": RIGHT, "mfother": {"mf_engines": [Slow, Quick]}}
+    some = check("mfops_right", alone=True, **packs).stdout
+    every = check("mfops_right", "--engine", "all", alone=True, **packs).stdout
+    one = check("mfops_right", "--engine", "mfother.slow", alone=True, **packs).stdout
+
+    told = "engines compared with the reference: "
+    assert f"{told}mfother.quick; not compared: mfother.slow" in some
+    assert f"{told}mfother.quick, mfother.slow\n" in every
+    assert f"{told}mfother.slow; not compared: mfother.quick" in one
 
 
 def test_a_pack_that_cannot_be_loaded_is_not_passed_over():
@@ -125,9 +150,7 @@ def test_a_pack_that_cannot_be_loaded_is_not_passed_over():
 
     broken = EntryPoint("mfops_broken", "there_is_no_such_module", "mfcore")
     registry = mf.Registry(entry_points=lambda: [broken], disabled=(), strict=False)
-    import mfops_nn.pack
-
-    registry.register(mfops_nn.pack, "mfops_nn")
+    registry.register(SimpleNamespace(mf_operations=_operations), "mfops_right")
     with mf.registry.using(registry):
         done = CliRunner().invoke(main, ["check", "--all"])
 

@@ -30,7 +30,7 @@ from mfcore.testing import (
     examine_operation,
     examine_optimizer,
     operation_checks,
-    optimizer_checks,
+    pack_checks,
     samples_of,
 )
 
@@ -67,15 +67,8 @@ def test_every_check_has_a_wrong_operation_or_optimizer_that_it_catches():
     assert len(OPERATIONS) + len(OPTIMIZERS) >= 25
 
 
-@pytest.mark.parametrize(
-    "check", [*operation_checks("mfops_basic"), *operation_checks("mfops_nn")], ids=str
-)
-def test_the_operations_of_the_packs_conform(check):
-    check()
-
-
-@pytest.mark.parametrize("check", optimizer_checks("mfoptim"), ids=str)
-def test_the_optimizers_of_the_pack_conform(check):
+@pytest.mark.parametrize("check", pack_checks("mfops_basic", "mfops_nn", "mfoptim"), ids=str)
+def test_our_packs_conform(check):
     check()
 
 

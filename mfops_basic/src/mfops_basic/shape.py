@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 
 from mfcore import Array, Node, errors, hyperparameter, operation
+from mfcore.domain import Domain, one_of, real
 
 if TYPE_CHECKING:
     from mfcore import NodeLike
@@ -250,6 +251,8 @@ class Concatenate(Node):
 
         def __init__(self, *arrays: NodeLike, axis: int = 0, name: str | None = None) -> None: ...
 
+    domain = Domain(arrays=real("n, k"), axis=one_of(0, 1, -1))
+
     @staticmethod
     def forward(*arrays: Array, axis: int) -> Any:
         return np.concatenate(arrays, axis=axis)
@@ -288,6 +291,8 @@ class Stack(Node):
     expected_failures: ClassVar[dict[str, str]] = {
         "wanted": "it asks only how many inputs there are: their gradients cost nothing",
     }
+
+    domain = Domain(arrays=real("n, k"), axis=one_of(0, 1, -1))
 
     @staticmethod
     def forward(*arrays: Array, axis: int) -> Any:

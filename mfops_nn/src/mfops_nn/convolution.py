@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mfcore import Array, Node, apply, hyperparameter, operation
+from mfcore.domain import Domain, one_of, real
 from mfops_basic import IndexAdd
 from mfops_basic.windows import (
     Pair,
@@ -147,6 +148,13 @@ class Correlate2D(Node):
     W: Node
     stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
+
+    domain = Domain(
+        x=real("n, c, 4, 5"),
+        W=real("o, c, 2, 3"),
+        stride=one_of(1, 2, (2, 1)),
+        padding=one_of(0, (1, 0), "same"),
+    )
 
     @staticmethod
     def forward(x: Array, W: Array, stride: Pair, padding: Pair | str) -> Any:
@@ -364,6 +372,14 @@ class Conv2D(Node):
     b: Node
     stride: Pair = hyperparameter(default=(1, 1), converter=as_sizes)
     padding: Pair | str = hyperparameter(default=(0, 0), converter=as_padding)
+
+    domain = Domain(
+        x=real("n, c, 4, 5"),
+        W=real("o, c, 2, 3"),
+        b=real("o"),
+        stride=one_of(1, 2, (2, 1)),
+        padding=one_of(0, (1, 0), "same"),
+    )
 
     @staticmethod
     def forward(x: Array, W: Array, b: Array, stride: Pair, padding: Pair | str) -> Any:

@@ -59,8 +59,19 @@ class Seeded:
         return self._rng.bytes(count)
 
 
-def draw_sample(operation: type[Node], choices: Choices) -> Sample:
+def draw_sample(
+    operation: type[Node], choices: Choices, axes: Mapping[str, tuple[int, ...]] | None = None
+) -> Sample:
     """Return a sample from the domain that an operation declares.
+
+    Parameters
+    ----------
+    operation : operation class
+        One that declares a domain.
+    choices : Choices
+        Who chooses.
+    axes : mapping, optional
+        By name: axes that are not chosen, ``(0,)`` for one without elements.
 
     Raises
     ------
@@ -74,14 +85,14 @@ def draw_sample(operation: type[Node], choices: Choices) -> Sample:
     fields = list(spec.inputs)
     if spec.variadic:
         fields += fields[-1:] * choices.below(3)
-    axes = _Axes(choices)
+    chosen = _Axes(choices, dict(axes or {}))
     shapes = [
-        axes.shape(_values(domain, field), len(fields) > 1 and field in spec.broadcasts)
+        chosen.shape(_values(domain, field), len(fields) > 1 and field in spec.broadcasts)
         for field in fields
     ]
     by_field = dict(zip(fields, shapes, strict=True))
-    hyperparameters = _hyperparameters(domain, spec, axes.sizes, by_field, choices)
-    known = {**axes.sizes, **hyperparameters}
+    hyperparameters = _hyperparameters(domain, spec, chosen.sizes, by_field, choices)
+    known = {**chosen.sizes, **hyperparameters}
     arrays = [
         draw_array(_values(domain, field), shape, choices, known)
         for field, shape in zip(fields, shapes, strict=True)
@@ -126,34 +137,30 @@ def _values(domain: Domain, field: str) -> Values:
 
 @attrs.define
 class _Axes:
-    """Sizes by name, as they are chosen: axes of one name are of one size."""
+    """Axes by name, as they are chosen: those of one name are of one size."""
 
     choices: Choices
-    sizes: dict[str, int] = attrs.field(factory=dict)
-    groups: dict[str, tuple[int, ...]] = attrs.field(factory=dict)
+    named: dict[str, tuple[int, ...]]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of single axes, by name."""
+        return {name: axes[0] for name, axes in self.named.items() if not _is_group(name)}
 
     def shape(self, values: Values, stretched: bool) -> tuple[int, ...]:
+        """Return the shape of an input; one that is stretched broadcasts to the others."""
         shape: tuple[int, ...] = ()
-        for axis in values.axes:
-            if axis == "..." or axis.startswith("*"):
-                group = self._group(axis)
-                shape += self._shrunk(group) if stretched and axis == "..." else group
-            elif axis.isdigit():
-                shape += (int(axis),)
-            else:
-                if axis not in self.sizes:
-                    self.sizes[axis] = self._size()
-                shape += (self.sizes[axis],)
+        for name in values.axes:
+            if name.isdigit():
+                shape += (int(name),)
+                continue
+            if name not in self.named:
+                count = self.choices.below(MOST_AXES + 1) if _is_group(name) else 1
+                sizes = [1 + self.choices.below(LARGEST_SIZE) for _ in range(count)]
+                self.named[name] = tuple(sizes)
+            axes = self.named[name]
+            shape += self._shrunk(axes) if stretched and name == "..." else axes
         return shape
-
-    def _size(self) -> int:
-        return 1 + self.choices.below(LARGEST_SIZE)
-
-    def _group(self, name: str) -> tuple[int, ...]:
-        if name not in self.groups:
-            count = self.choices.below(MOST_AXES + 1)
-            self.groups[name] = tuple(self._size() for _ in range(count))
-        return self.groups[name]
 
     def _shrunk(self, group: tuple[int, ...]) -> tuple[int, ...]:
         """Return axes that broadcast to some others; mostly those themselves."""
@@ -164,6 +171,33 @@ class _Axes:
             k = self.choices.below(len(group))
             return (*group[:k], 1, *group[k + 1 :])
         return group
+
+
+def _is_group(name: str) -> bool:
+    return name == "..." or name.startswith("*")
+
+
+def without_elements(operation: type[Node]) -> list[Sample]:
+    """Return a sample of an operation's domain for each axis that may have no elements."""
+    names = {
+        name
+        for domain in domains_of(operation)
+        for field in spec_of(operation).inputs
+        for name in _values(domain, field).axes
+        if not name.isdigit()
+    }
+    found = []
+    for name in sorted(names):
+        choices = Seeded()
+        for _ in range(8):  # for each of several domains there is a chance
+            try:
+                sample = draw_sample(operation, choices, {name: (0,)})
+            except (Redraw, CheckError):  # of no elements there is no index
+                continue
+            if not all(x.size for x in sample.inputs):
+                found.append(sample)
+                break
+    return found
 
 
 def _hyperparameters(

@@ -17,6 +17,7 @@ from mfcore.testing.calls import (
     require_derivative,
 )
 from mfcore.testing.comparison import close, difference
+from mfcore.testing.drawn_samples import without_elements
 from mfcore.testing.outcome import CheckError, NotApplicable
 from mfcore.testing.samples import Sample
 from mfcore.testing.subject import Subject
@@ -138,6 +139,13 @@ def zero_size(subject: Subject) -> int:
                 reason = reason or f"{type(error).__name__}: {error}, on {empty}"
                 continue
             cases += 1
+    for empty in without_elements(subject.operation):
+        try:
+            fitted_if_any(subject, empty, subject.called(empty))
+        except Exception as error:
+            reason = reason or f"{type(error).__name__}: {error}, on {empty}"
+            continue
+        cases += 1
     if not cases and not reason:
         raise NotApplicable("its samples have no axes")
     if not cases:

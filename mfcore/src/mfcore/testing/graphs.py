@@ -187,8 +187,11 @@ def traceable(subject: Subject) -> int:
         raise NotApplicable(f"forward asks for {', '.join(sorted(asked))}, which only a run has")
     for sample in subject.samples:
         nodes = typed_inputs_for(sample)
+        node = applied(subject, sample, *nodes)
+        spec = spec_of(subject.operation)
+        hyperparameters = {name: getattr(node, name) for name in spec.hyperparameters}
         try:
-            read = read_forward(subject.operation, tuple(nodes), sample.hyperparameters)
+            read = read_forward(subject.operation, tuple(nodes), hyperparameters)
         except Exception as error:  # anything: it was written for arrays
             told = str(error).splitlines() or [""]
             raise NotApplicable(
@@ -200,7 +203,7 @@ def traceable(subject: Subject) -> int:
         feeds = feeds_for(sample, nodes)
         graph = Graph(read)
         found, _ = run(read, {node: x for node, x in feeds.items() if node in graph})
-        expected, _ = run(applied(subject, sample, *nodes), feeds)
+        expected, _ = run(node, feeds)
         if not close(found, expected, rtol=1e-10, atol=1e-12):
             raise CheckError(
                 f"forward read on nodes is another function, "
