@@ -19,6 +19,7 @@ from mfcore.node import Constant, Node, NodeLike, as_node, describe, dtype_of, s
 from mfcore.operation import spec_of
 from mfcore.sorting import topological
 from mfcore.symbolic import NotKnownError, read_backward
+from mfcore.values import float_dtype
 
 _BY_THE_RUN = frozenset({"training", "saved_of_result"})
 """What a ``backward`` may ask for that only a run can say."""
@@ -344,4 +345,4 @@ def _check_shape(given: Node, node: Node, what: str) -> None:
 
 def _float_of(node: Node) -> np.dtype[Any]:
     dtype = dtype_of(node)
-    return dtype if dtype is not None and dtype.kind == "f" else np.dtype(np.float64)
+    return np.dtype(np.float64) if dtype is None else float_dtype(dtype)

@@ -12,8 +12,9 @@ from mfcore.inference import Known, known_gradient
 from mfcore.node import Array, Constant, Input, Node
 from mfcore.operation import apply, hyperparameter, operation, spec_of
 from mfcore.sorting import topological
-from mfcore.symbolic import Symbolic, counted, named
+from mfcore.symbolic import Symbolic, counted
 from mfcore.syntax import cast, has_elements
+from mfcore.values import float_dtype
 
 if TYPE_CHECKING:
     from mfcore.node import NodeLike
@@ -131,7 +132,7 @@ class Seed(Node):
                 f"the node to differentiate has shape {of.shape}: only a scalar has a gradient "
                 f"by itself. Reduce it (`.sum()`), or give `grad=`, an array of its shape"
             )
-        return np.ones(of.shape, of.dtype if of.dtype.kind == "f" else np.float64)[()]
+        return np.ones(of.shape, float_dtype(of.dtype))[()]
 
     @staticmethod
     def backward() -> tuple[Any, ...]:
@@ -205,7 +206,7 @@ class BackwardOf(Node):
         }
         gradient = _gradient(of, sources, given, settings, place)
         if gradient is None:
-            return np.zeros(sources[place].shape, _float_of(sources[place].dtype))
+            return np.zeros(sources[place].shape, float_dtype(sources[place].dtype))
         return gradient
 
     @staticmethod
@@ -243,7 +244,7 @@ def _gradient(
     spec = spec_of(of)
     flags = [k == place for k in range(len(sources))]
     returned = spec.call_backward(
-        {**given, **named(spec, sources), **dict(settings), "wanted": spec.wanted(flags)}
+        {**given, **spec.named_inputs(sources), **dict(settings), "wanted": spec.wanted(flags)}
     )
     gradient = counted(returned, len(sources))[place]
     if gradient is None:
@@ -312,7 +313,7 @@ def _derive(
     }
     if spec.saves:
         if {"rng", "training"}.isdisjoint(spec.forward_asks):
-            given["saved"] = spec.call_forward({**named(spec, symbols), **dict(settings)})[1]
+            given["saved"] = spec.call_forward({**spec.named_inputs(symbols), **dict(settings)})[1]
         else:  # what was drawn counts as constant
             given["saved"] = given["saved_of_result"]
     found = _gradient(of, symbols, given, settings, place)
@@ -346,10 +347,6 @@ def _put_together(saved: Any, leaves: Any) -> Any:
 _ARRAY = object()
 
 
-def _float_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype.kind == "f" else np.dtype(np.float64)
-
-
 def evaluate(outputs: Sequence[Node], values: Mapping[Node, Any]) -> list[Any]:
     """Compute nodes from the values of others, whatever these are.
 
@@ -377,7 +374,7 @@ def evaluate(outputs: Sequence[Node], values: Mapping[Node, Any]) -> list[Any]:
         if node.__operation__ is None:
             raise NotTraceableError(f"{node!r} has no value here")
         spec = node.__operation__
-        stays = spec.broadcasts and not all(isinstance(x, Constant) for x in node.inputs)
+        stays = spec.keeps_numbers(isinstance(x, Constant) for x in node.inputs)
         inputs = [
             np.asarray(known[x])[()] if isinstance(x, Constant) and not stays else known[x]
             for x in node.inputs

@@ -238,16 +238,13 @@ def _read(
     spec: Any = node.__operation__
     # As in a run: a Python number stays one only where it is broadcast against an array.
     says = spec.shape_and_dtype is not None
-    stays = spec.broadcasts and not says and not all(known.constant for known in knowns)
+    stays = not says and spec.keeps_numbers(known.constant for known in knowns)
     values = [
         known.number(2) if stays and known.number is not None else value
         for known, value in zip(knowns, inputs, strict=True)
     ]
     given: dict[str, Any] = {name: getattr(node, name) for name in spec.hyperparameters}
-    if spec.variadic:
-        fixed = len(spec.inputs) - 1
-        values[fixed:] = [tuple(values[fixed:])]
-    given.update(zip(spec.inputs, values, strict=True))
+    given.update(spec.named_inputs(values))
     given["rng"] = AbstractGenerator()
     results = []
     try:

@@ -8,7 +8,7 @@ hyperparameters (all others). ``backward`` asks by parameter name for what it ne
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar, dataclass_transform, overload
 
@@ -132,6 +132,21 @@ class OperationSpec:
             else:
                 positional.append(given[name])
         return function(*positional, **named)
+
+    def named_inputs(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Return what the inputs are, by field name; those of a variadic field are one tuple."""
+        if self.variadic:
+            fixed = len(self.inputs) - 1
+            values = (*values[:fixed], tuple(values[fixed:]))
+        return dict(zip(self.inputs, values, strict=True))
+
+    def keeps_numbers(self, constant: Iterable[bool]) -> bool:
+        """Whether inputs that are Python numbers stay such, some inputs being constants.
+
+        As in NumPy they adapt to the dtype of an array that they are broadcast against;
+        where there is none they are NumPy's scalars, with shape and dtype.
+        """
+        return bool(self.broadcasts) and not all(constant)
 
     def input_names(self, count: int) -> tuple[str, ...]:
         """Names of ``count`` inputs; those of a variadic field are numbered from 0."""
@@ -288,11 +303,7 @@ def given_to(
         raise DefinitionError(f"{spec.name} asks for {missing[0]}: apply it in a graph only")
     if unknown := hyperparameters.keys() - set(spec.hyperparameters):
         raise TypeError(f"{spec.name} has no hyperparameter {', '.join(sorted(unknown))}")
-    given = dict(hyperparameters)
-    if spec.variadic:
-        fixed = len(spec.inputs) - 1
-        inputs = (*inputs[:fixed], inputs[fixed:])
-    given.update(zip(spec.inputs, inputs, strict=True))
+    given = {**hyperparameters, **spec.named_inputs(inputs)}
     for name in asks:
         if name not in given:
             given[name] = _default(operation, name)

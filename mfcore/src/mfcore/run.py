@@ -12,7 +12,7 @@ from mfcore.engine import EngineName, Memory
 from mfcore.errors import GradientError
 from mfcore.node import Array, Constant, Node, NodeLike
 from mfcore.registry import observers
-from mfcore.values import as_array
+from mfcore.values import as_array, float_dtype
 
 if TYPE_CHECKING:
     from mfcore.graph import Graph
@@ -152,7 +152,7 @@ def gradient_of_itself(graph: Graph, place: int, value: Any, grad: Any = None) -
     if grad is None and type(value) is np.float64:
         return _ONE
     value = np.asarray(value)
-    dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
+    dtype = float_dtype(value.dtype)
     if grad is None:
         if value.size != 1:
             raise GradientError(
@@ -240,7 +240,7 @@ class Gradients(Mapping[Node, Array]):
         for node, position, gradient in zip(nodes, wrt, found, strict=True):
             if gradient is None:
                 value = program.value(run.memory, position)
-                gradient = np.zeros(value.shape, value.dtype if value.dtype.kind == "f" else float)
+                gradient = np.zeros(value.shape, float_dtype(value.dtype))
             self._nodes[node] = read_only(gradient)
 
 

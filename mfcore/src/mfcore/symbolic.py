@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Never
+from typing import Any, Never
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from mfcore.errors import BackwardError, NotTraceableError
 from mfcore.node import Constant, Node, as_node, describe
 from mfcore.operation import spec_of
 from mfcore.syntax import NumpySyntax
-
-if TYPE_CHECKING:
-    from mfcore.operation import OperationSpec
 
 
 class NotKnownError(Exception):
@@ -213,22 +210,15 @@ def arguments(node: Node) -> dict[str, Any]:
     """
     spec = spec_of(node)
     sources = node.inputs
-    stays = spec.broadcasts and not all(isinstance(source, Constant) for source in sources)
+    stays = spec.keeps_numbers(isinstance(source, Constant) for source in sources)
     values: list[Any] = []
     for source in sources:
         if isinstance(source, Constant) and isinstance(source.value, (bool, int, float)):
             values.append(source.value if stays else np.asarray(source.value)[()])
         else:
             values.append(Symbolic(source))
-    return {**named(spec, values), **{name: getattr(node, name) for name in spec.hyperparameters}}
-
-
-def named(spec: OperationSpec, values: Sequence[Any]) -> dict[str, Any]:
-    """Return the values of inputs by name; those of a variadic one are a tuple."""
-    if spec.variadic:
-        fixed = len(spec.inputs) - 1
-        values = [*values[:fixed], tuple(values[fixed:])]
-    return dict(zip(spec.inputs, values, strict=True))
+    settings = {name: getattr(node, name) for name in spec.hyperparameters}
+    return {**spec.named_inputs(values), **settings}
 
 
 def counted(returned: Any, count: int, node: Node | None = None) -> Sequence[Any]:

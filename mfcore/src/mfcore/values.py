@@ -1,4 +1,4 @@
-"""What users give as arrays, shapes and dtypes: checked, and in one form."""
+"""Arrays, shapes and dtypes, as users give them: checked, and in one form."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ def as_dtype(dtype: Any) -> np.dtype[Any] | None:
     if result.kind not in NUMERIC:
         raise NodeUseError(f"dtype {result} is not supported: use a float, integer or bool dtype")
     return result
+
+
+def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a gradient of values of a dtype: itself if of floats, else float64."""
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
 def as_parameter_value(value: Any) -> Array:

@@ -17,6 +17,7 @@ from mfcore import Graph, Input, Node, Parameter
 from mfcore.errors import NotDifferentiableError, NotTraceableError
 from mfcore.node import Constant
 from mfcore.operation import OperationSpec, spec_of
+from mfcore.values import float_dtype
 from mfjit.builder import Builder
 from mfjit.errors import CannotLower
 from mfjit.functions import Slot, emit_call
@@ -58,10 +59,7 @@ class OperationReader:
                 given = {**given, name: default}
         if rule is not None:
             return self._primitive(rule, inputs, given)
-        if spec.variadic:
-            fixed = len(spec.inputs) - 1
-            inputs = (*inputs[:fixed], inputs[fixed:])
-        result = spec.call_forward({**given, **dict(zip(spec.inputs, inputs, strict=True))})
+        result = spec.call_forward({**given, **spec.named_inputs(inputs)})
         return result[0] if spec.saves else result
 
     def _primitive(self, rule: Any, inputs: tuple[Any, ...], given: Mapping[str, Any]) -> Any:
@@ -148,15 +146,12 @@ class GraphReader(OperationReader):
         """
         sources = [values[self.graph.position(source)] for source in node.inputs]
         constant = [not isinstance(x, Traced) for x in sources]
-        if all(constant) or not spec.broadcasts:
+        if not spec.keeps_numbers(constant):
             sources = [
                 self._as_traced(np.asarray(x) if c else x) for x, c in zip(sources, constant)
             ]
         given: dict[str, Any] = {n: getattr(node, n) for n in spec.hyperparameters}
-        if spec.variadic:
-            fixed = len(spec.inputs) - 1
-            sources = [*sources[:fixed], tuple(sources[fixed:])]
-        given.update(zip(spec.inputs, sources, strict=True))
+        given.update(spec.named_inputs(sources))
         if "saved_of_result" in spec.forward_asks:
             result = self.graph.position(node.inputs[spec.inputs.index("result")])
             about = self._given[result]  # a gradient of a gradient passes on what it was given
@@ -194,8 +189,8 @@ class GraphReader(OperationReader):
             needed[i] = i in targets or any(needed[graph.position(s)] for s in node.inputs)
         if seed is None:
             value = self.value(of)
-            dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
-            seed = builder.broadcast_to(builder.literal(1, dtype), value.shape)
+            one = builder.literal(1, float_dtype(value.dtype))
+            seed = builder.broadcast_to(one, value.shape)
         found: dict[int, Traced] = {start: self.traced(seed)} if needed[start] else {}
         again = None if kept is None else Recomputing(self, of, kept)
         for i in range(start, -1, -1):

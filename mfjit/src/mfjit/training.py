@@ -12,6 +12,7 @@ from mfcore import Graph, Node
 from mfcore.errors import NotTraceableError
 from mfcore.optimizer import OptimizerSpec, OptimizerState, optimizer_spec
 from mfcore.sorting import topological
+from mfcore.values import float_dtype
 from mfjit.builder import Builder
 from mfjit.errors import CannotLower
 from mfjit.ir import ELEMENTWISE, LEAVES, VIEWS, Lowered, Value
@@ -61,8 +62,7 @@ def lower_gradients(
     reader = _reader_of_leaves(graph, Builder(), kinds, training)
     node = graph.nodes[of]
     value = reader.value(node)
-    dtype = value.dtype if value.dtype.kind == "f" else np.float64
-    seed = reader.builder.input(value.shape, dtype, "gradient")
+    seed = reader.builder.input(value.shape, float_dtype(value.dtype), "gradient")
     gradients = reader.gradients(node, [graph.nodes[i] for i in wrt], seed)
     there = [gradient is not None for gradient in gradients]
     return reader.builder.finish([g for g in gradients if g is not None]), there

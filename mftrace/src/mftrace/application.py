@@ -185,11 +185,7 @@ class Application:
     def _given(self) -> dict[str, Any]:
         """Return what the functions may ask for, by name, beside the gradient."""
         spec = self.spec
-        values: list[Any] = list(self.inputs)
-        if spec.variadic:
-            fixed = len(spec.inputs) - 1
-            values[fixed:] = [tuple(values[fixed:])]
-        given = dict(zip(spec.inputs, values, strict=True)) | self.hyperparameters
+        given = spec.named_inputs(self.inputs) | self.hyperparameters
         given |= {"training": self.training, "rng": None}
         if "rng" in spec.forward_asks and self.rng is not None:
             given["rng"] = generator(self.rng)
@@ -234,7 +230,7 @@ class Application:
 
 def inputs_of(run: Run, node: Node) -> tuple[Any, ...]:
     """Return what an operation got in a run: Python numbers stay such beside an array."""
-    stays = spec_of(node).broadcasts and not all(isinstance(s, Constant) for s in node.inputs)
+    stays = spec_of(node).keeps_numbers(isinstance(source, Constant) for source in node.inputs)
     return tuple(
         source.value
         if stays and isinstance(source, Constant) and type(source.value) in (bool, int, float)

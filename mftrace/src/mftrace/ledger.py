@@ -13,6 +13,7 @@ from mfcore.errors import GradientError
 from mfcore.node import Constant, Node
 from mfcore.plugins import Observer, Observers
 from mfcore.run import Run, gradient_of_itself, read_only
+from mfcore.values import float_dtype
 from mftrace.application import Application, ApplicationError, inputs_of
 from mftrace.derivative import Derivative, derivative, meaning
 from mftrace.guard_report import Checks
@@ -214,7 +215,7 @@ def explain(
     accounts = tuple(_accounts(run, listener, source, target))
     if not accounts:
         value = run[target]
-        zeros = np.zeros(value.shape, value.dtype if value.dtype.kind == "f" else np.float64)
+        zeros = np.zeros(value.shape, float_dtype(value.dtype))
         reason = _why_nothing(graph, listener, source, target)
         return Ledger(graph.name(source), graph.name(target), (), read_only(zeros), reason)
     return Ledger(
