@@ -64,11 +64,12 @@ class ManifestHook(BuildHookInterface[WheelBuilderConfig]):
             "packs": core.entry_points.get(GROUP, {}),
         }
         done = subprocess.run(
-            [sys.executable, "-P", "-B", "-m", "mfcore.source_manifest"],
+            [sys.executable, "-P", "-B", "-X", "utf8", "-m", "mfcore.source_manifest"],
             input=json.dumps(given),
             env={k: v for k, v in os.environ.items() if not k.startswith("MINIFLOW_")},
             capture_output=True,
             encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if done.returncode:
@@ -85,9 +86,9 @@ class ManifestHook(BuildHookInterface[WheelBuilderConfig]):
         config = self.build_config
         found = [os.path.dirname(package) for package in config.packages]
         found += [source for source, target in config.sources.items() if not target]
-        return list(
-            dict.fromkeys(os.path.normpath(os.path.join(self.root, f)) for f in [*found, ""])
-        )
+        # The project's own folder, with whatever else is in it, only where nothing is said.
+        absolute = (os.path.normpath(os.path.join(self.root, f)) for f in found or [""])
+        return list(dict.fromkeys(absolute))
 
 
 @hookimpl
