@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--mf-pack",
         action="extend",
-        type=_names,
+        type=_asked_for,
         default=[],
         metavar="PACK",
         help="check all that a pack provides, each check a test; names between commas, repeatable",
@@ -80,11 +80,14 @@ def _includes_checks(config: pytest.Config, argument: str) -> bool:
     return found.is_dir() or bool(check and not found.exists())
 
 
+def _asked_for(text: str) -> list[str]:
+    if names := _names(text):
+        return names
+    raise argparse.ArgumentTypeError("it names no pack")
+
+
 def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError("it names no pack")
-    return names
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 # Fixtures
