@@ -1,8 +1,7 @@
 """Building lowered programs: shapes and dtypes of instructions, and their simplification.
 
 An instruction is simplified when it is emitted: equal ones are one, constants are computed,
-and algebra that does not change results beyond rounding is done. What is never done is what
-NaN, infinities or signed zeros would show: ``x * 0`` and ``x - x`` stay.
+and algebra that does not change results beyond rounding is done (see ``algebra.py``).
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from mfjit.algebra import simpler
 from mfjit.ir import (
-    ELEMENTWISE,
     IMPURE,
     Lowered,
     Shape,
@@ -131,26 +130,30 @@ class Builder:
             )
             dtype = resolved[-1]
             args = [self._as(x, d) for x, d in zip(operands, resolved[:-1], strict=True)]
-        return self._elementwise(op, tuple(args), dtype)
+        return self.emit(op, tuple(args), dtype)
 
     def cast(self, x: Value, dtype: DTypeLike) -> Value:
         """Emit a conversion, nothing where there is nothing to convert."""
         dtype = np.dtype(dtype)
-        return x if x.dtype == dtype else self._elementwise("cast", (x,), dtype)
+        return x if x.dtype == dtype else self.emit("cast", (x,), dtype)
 
     def _as(self, operand: Operand, dtype: np.dtype[Any]) -> Value:
         if type(operand) in (bool, int, float):
             return self.literal(operand, dtype)  # type: ignore[arg-type]
         return self.cast(self.value(operand), dtype)
 
-    def _elementwise(self, op: str, args: tuple[Value, ...], dtype: np.dtype[Any]) -> Value:
+    def emit(self, op: str, args: tuple[Value, ...], dtype: np.dtype[Any]) -> Value:
+        """Emit an elementwise instruction on operands of the dtypes that it takes.
+
+        ``dtype`` is that of its result.
+        """
         shape = broadcast_shape([arg.shape for arg in args])
         bare = tuple([_unrepeated(arg) for arg in args])
         natural = broadcast_shape([arg.shape for arg in bare])
         if natural != shape:
             if 0 in shape:  # nothing to compute, and nothing to warn about
                 return self.broadcast_to(self.literal(0, dtype), shape)
-            return self.broadcast_to(self._elementwise(op, bare, dtype), shape)
+            return self.broadcast_to(self.emit(op, bare, dtype), shape)
         args = bare
         if all(arg.op in ("literal", "constant") for arg in args) and (
             math.prod(shape) <= FOLDED_ELEMENTS
@@ -159,9 +162,9 @@ class Builder:
         hoisted = self._reshape_last(op, args, dtype)
         if hoisted is not None:
             return hoisted
-        simpler = self._simpler(op, args, shape, dtype)
-        if simpler is not None:
-            return simpler
+        found = simpler(self, op, args, shape, dtype)
+        if found is not None:
+            return found
         return self._new(op, args, {}, shape, dtype)
 
     def _folded(self, op: str, args: tuple[Value, ...], dtype: np.dtype[Any]) -> Value:
@@ -182,56 +185,7 @@ class Builder:
         if len(shapes) > 1:
             return None
         sources = tuple([arg.args[0] if arg.ndim else arg for arg in args])
-        return self.reshape(self._elementwise(op, sources, dtype), arrays[0].shape)
-
-    def _simpler(  # noqa: PLR0912 - a table of cases
-        self, op: str, args: tuple[Value, ...], shape: Shape, dtype: np.dtype[Any]
-    ) -> Value | None:
-        x = args[0]
-        if op == "negative" and x.op == "negative":
-            return x.args[0]
-        if op == "where":
-            if x.op == "literal":
-                chosen = args[1] if x.attributes["value"] else args[2]
-                return self.broadcast_to(chosen, shape)
-            return None
-        if len(args) != 2:
-            return None
-        y = args[1]
-        if op in ("add", "multiply") and x.op == "literal" and y.op != "literal":
-            return self._elementwise(op, (y, x), dtype)  # the number second
-        number = y.attributes["value"] if y.op == "literal" else None
-        if x.shape == shape and number is not None and not isinstance(number, bool):
-            if op in ("multiply", "divide", "power") and number == 1:
-                return x
-            if _is_neutral(op, number):
-                return x
-            if op == "multiply" and number == -1 and dtype.kind == "f":
-                return self._elementwise("negative", (x,), dtype)
-            if op == "power" and number == 2:
-                return self._elementwise("square", (x,), dtype)
-            if op == "divide" and _power_of_two(number) and _invertible(number, dtype):
-                return self._elementwise("multiply", (x, self.literal(1 / number, dtype)), dtype)
-            if op == "divide" and dtype.kind == "f" and x.ndim and _invertible(number, dtype):
-                return self._elementwise("multiply", (x, self.literal(1 / number, dtype)), dtype)
-            if op == "multiply" and dtype.kind == "f":
-                if x.op == "negative":
-                    return self._elementwise(op, (x.args[0], self.literal(-number, dtype)), dtype)
-                if x.op == "multiply" and x.args[1].op == "literal":
-                    both = self._elementwise(op, (x.args[1], y), dtype)
-                    if _invertible(both.attributes["value"], dtype):
-                        return self._elementwise(op, (x.args[0], both), dtype)
-        if dtype.kind == "f":
-            if op == "divide" and x.ndim and y.op != "literal" and _of_settings(y):
-                inverse = self._elementwise("divide", (self.literal(1, dtype), y), dtype)
-                return self._elementwise("multiply", (x, inverse), dtype)
-            if op == "add" and y.op == "negative":
-                return self._elementwise("subtract", (x, y.args[0]), dtype)
-            if op == "subtract" and y.op == "negative":
-                return self._elementwise("add", (x, y.args[0]), dtype)
-        if op == "multiply" and x is y and dtype != _BOOL:
-            return self._elementwise("square", (x,), dtype)
-        return None
+        return self.reshape(self.emit(op, sources, dtype), arrays[0].shape)
 
     # Reductions
 
@@ -286,7 +240,7 @@ class Builder:
         times = math.prod(x.shape[a] for a in axes if given[a] == 1)
         inner = [a - added for a in axes if a >= added and given[a] != 1]
         total = self.reduce("sum", source, inner, dtype) if inner else source
-        total = self._elementwise("multiply", (total, self.literal(times, dtype)), dtype)
+        total = self.emit("multiply", (total, self.literal(times, dtype)), dtype)
         aligned = tuple([given[a] for a in range(x.ndim) if a not in axes])
         return self.broadcast_to(self.reshape(total, aligned), kept)
 
@@ -309,7 +263,7 @@ class Builder:
         dtype = np.result_type(x.dtype, y.dtype)
         x, y = self.cast(x, dtype), self.cast(y, dtype)
         if x.ndim == 1 and y.ndim == 1:
-            return self.reduce("sum", self._elementwise("multiply", (x, y), dtype), None, dtype)
+            return self.reduce("sum", self.emit("multiply", (x, y), dtype), None, dtype)
         if x.ndim == 1:
             product = self.matmul(self.reshape(x, (1, left)), y)
             return self.reshape(product, product.shape[:-2] + product.shape[-1:])
@@ -324,7 +278,7 @@ class Builder:
         if left == 0:
             return self.broadcast_to(self.literal(0, dtype), shape)
         if left == 1 and dtype.kind == "f":  # an outer product is a loop that others can join
-            return self._elementwise("multiply", (x, y), dtype)
+            return self.emit("multiply", (x, y), dtype)
         if dtype.kind != "f":
             raise TypeError(f"matmul of dtype {dtype}")
         return self._new("matmul", (x, y), {}, shape, dtype)
@@ -492,32 +446,6 @@ def _accumulated(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that NumPy sums a dtype in."""
     total: Any = np.add.reduce(np.empty(0, dtype))
     return total.dtype  # type: ignore[no-any-return]
-
-
-def _is_neutral(op: str, number: float) -> bool:
-    """Whether adding or subtracting a number changes nothing, not even the sign of a zero."""
-    if number != 0:
-        return False
-    if isinstance(number, int):
-        return op in ("add", "subtract")
-    return op == ("add" if math.copysign(1.0, number) < 0 else "subtract")
-
-
-def _power_of_two(number: float) -> bool:
-    return number != 0 and math.isfinite(number) and abs(math.frexp(number)[0]) == 0.5
-
-
-def _invertible(number: float, dtype: np.dtype[Any]) -> bool:
-    """Whether a number has an inverse that loses nothing but its last bit."""
-    tiny = float(np.finfo(dtype).tiny)
-    return tiny <= abs(number) <= 1 / tiny
-
-
-def _of_settings(value: Value) -> bool:
-    """Whether a number depends on nothing but settings, which optimizers keep in bounds."""
-    if value.ndim or value.op in ("input", "parameter", "state"):
-        return False
-    return value.op in ELEMENTWISE | {"literal", "setting"} and all(map(_of_settings, value.args))
 
 
 def _whole_shape(x: Value, shape: Shape) -> Shape:

@@ -64,15 +64,6 @@ class View:
         """Return a contiguous view in another shape."""
         return attrs.evolve(self, shape=shape, strides=contiguous_strides(shape))
 
-    def broadcast(self, shape: Shape) -> View:
-        """Return it repeated to a larger shape."""
-        added = len(shape) - len(self.shape)
-        kept = [
-            stride if size == wanted else 0
-            for size, wanted, stride in zip(self.shape, shape[added:], self.strides, strict=True)
-        ]
-        return attrs.evolve(self, shape=shape, strides=(0,) * added + tuple(kept))
-
     def transposed(self, axes: tuple[int, ...]) -> View:
         """Return its axes in another order."""
         return attrs.evolve(
