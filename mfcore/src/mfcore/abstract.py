@@ -200,24 +200,23 @@ def _matmul(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     if len(args) != 2 or kwargs:
         return _of_dummies(function, args, kwargs)
     x, y = (abstract(value) for value in args)
-    if function is np.dot and (x.ndim > 2 or y.ndim > 2 or not (x.ndim and y.ndim)):
-        if x.ndim and y.ndim:
-            return _of_dummies(function, args, kwargs)
+    if function is np.dot and not (x.ndim and y.ndim):
         return _of_ufunc(np.multiply, (x, y), {})
-    # Zeros along the axes that products are not summed over cost nothing and tell all errors.
+    # Of length one along the axes that products are not summed over, arrays tell all errors.
     if not (x.ndim and y.ndim) or x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
         np.matmul(_tiny(x, x.ndim - 1), _tiny(y, max(y.ndim - 2, 0)))
-    left = x.shape[:-2], x.shape[-2:-1]
-    right = y.shape[:-2], y.shape[-1:] if y.ndim > 1 else ()
-    batch = np.broadcast_shapes(left[0], right[0])
     dtype = np.matmul.resolve_dtypes((x.dtype, y.dtype, None))[2]
-    return Abstract((*batch, *left[1], *right[1]), dtype)
+    columns = y.shape[-1:] if y.ndim > 1 else ()
+    if function is np.dot:  # each row of the one with each column of the other
+        return Abstract((*x.shape[:-1], *y.shape[:-2], *columns), dtype)
+    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    return Abstract((*batch, *x.shape[-2:-1], *columns), dtype)
 
 
 def _tiny(value: Abstract, kept: int) -> Any:
     """Return zeros of the value's dtype and of length one along all axes but one."""
     shape = tuple(n if axis == kept else 1 for axis, n in enumerate(value.shape))
-    return np.zeros(shape, value.dtype)
+    return _zeros(Abstract(shape, value.dtype))
 
 
 def _reduction(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

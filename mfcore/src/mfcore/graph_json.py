@@ -321,7 +321,8 @@ def _application(
         raise GraphFormatError(f"it has no hyperparameter {brief(unknown[0])}; it has {known}")
     values = {key: decoder.value(value) for key, value in given.items()}
     inputs = [built[place] for place in places]
-    if spec.shape_and_dtype is not None:  # it makes nothing to say it
+    # The core's own know it from their inputs; to say it makes nothing.
+    if spec.shape_and_dtype is not None or cls.__module__.startswith("mfcore."):
         return cls(*inputs, **values, name=name)  # type: ignore[no-any-return]
     if any(map(_is_large, values.values())):
         return _built_on([Input() for _ in inputs], cls, inputs, values, name)

@@ -321,7 +321,8 @@ def _fits_otherwise(node: Node, knowns: list[Known], failures: list[Exception]) 
             tuple(at.get((k, a), n) for a, n in enumerate(known.shape))
             for k, known in enumerate(knowns)
         ]
-        if sum(map(math.prod, shapes)) > _ELEMENTS:
+        # An axis of length zero hides how long the others are, not from what takes it away.
+        if sum(math.prod(n or 1 for n in shape) for shape in shapes) > _ELEMENTS:
             continue
         for typed in product(kinds, repeat=len(untyped)):
             of = dict(zip(untyped, typed, strict=True))
