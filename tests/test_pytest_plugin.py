@@ -315,6 +315,23 @@ def test_failures_are_run_again(checked: Project) -> None:
     assert set(last) == {"mfops_mine.Wrong::gradients"}
 
 
+def test_a_check_that_there_is_not_is_an_error_that_says_which_there_are(checked: Project) -> None:
+    printed = checked.pytest("--mf-pack=mfops_mine", "mfops_mine.Twice::gradient", fails=4)
+
+    assert "mfops_mine.Twice::gradient is no check; there are mfops_mine.Twice::samples" in printed
+
+
+def test_a_folder_named_like_a_pack_is_a_folder(checked: Project) -> None:
+    checked.write("mfops_mine/test_it.py", "def test_it():\n    pass\n")
+
+    printed = checked.pytest(
+        "--mf-pack=mfops_mine", "mfops_mine", "-k", "test_it or pickling", "-v"
+    )
+
+    assert "mfops_mine/test_it.py::test_it PASSED" in printed
+    assert "mfops_mine.Twice::pickling PASSED" in printed
+
+
 def test_checks_are_collected_and_selected_as_tests_are(checked: Project) -> None:
     printed = checked.pytest(
         *["--mf-pack", "mfops_mine", "--collect-only", "-q", "-k", "Twice and gradients"]

@@ -32,19 +32,35 @@ class Conformance:
     Raises
     ------
     pytest.UsageError
-        If there is nothing to check by one of the names.
+        If there is nothing to check by one of the names, or no such check.
     """
 
     def __init__(self, config: pytest.Config, registry: Registry, names: Sequence[str]) -> None:
         self._registry = registry
         with self.registry_in_use():
             try:
-                self._checks = pack_checks(*names)
+                checks = pack_checks(*names)
             except LookupError as error:
                 raise pytest.UsageError(str(error)) from None
-        subjects = {check.name for check in self._checks}
-        ids = {argument: _id_of(argument) for argument in config.args}
-        self._chosen = {a: i for a, i in ids.items() if i.partition("::")[0] in subjects}
+            self._subjects = [(check, check.examination()) for check in checks]
+        self._chosen = self._chosen_by(config)
+
+    def _chosen_by(self, config: pytest.Config) -> dict[str, str]:
+        """Return the arguments that are ids of checks, and which."""
+        known = {check.name: _ids(examination) for check, examination in self._subjects}
+        chosen = {}
+        for argument in config.args:
+            path, *check = argument.split("::")
+            # pytest shows an id with the way from here to the root folder.
+            subject = Path(path).name
+            nodeid = "::".join([subject, *check])
+            if subject in known and not (config.invocation_params.dir / path).exists():
+                if check and nodeid not in known[subject]:
+                    raise pytest.UsageError(
+                        f"{argument} is no check; there are {', '.join(known[subject])}"
+                    )
+                chosen[argument] = nodeid
+        return chosen
 
     @contextmanager
     def registry_in_use(self) -> Iterator[None]:
@@ -70,8 +86,7 @@ class Conformance:
         """Add all that is checked to what the session has collected."""
         report = yield
         if isinstance(collector, pytest.Session) and report.result is not None:
-            with self.registry_in_use():
-                subjects = [Subject.of(collector, check, self) for check in self._checks]
+            subjects = [Subject.of(collector, self, *subject) for subject in self._subjects]
             report.result = [*report.result, *subjects]
         return report
 
@@ -95,24 +110,28 @@ class Conformance:
 class Subject(pytest.Collector):
     """An operation or an optimizer, whose checks are tests."""
 
-    def __init__(self, *, check: PackCheck, conformance: Conformance, **node: Any) -> None:
-        super().__init__(**node)
-        self.conformance = conformance
-        self.examination = check.examination()
-        self.source = _source_of(check.provided)
+    conformance: Conformance
+    examination: Examination
+    source: tuple[Path, int] | None
 
     @classmethod
-    def of(cls, session: pytest.Session, check: PackCheck, conformance: Conformance) -> Subject:
-        """Return the collector of what a pack provides."""
-        made: Subject = cls.from_parent(
-            session, name=check.name, nodeid=check.name, check=check, conformance=conformance
-        )
+    def of(
+        cls,
+        session: pytest.Session,
+        conformance: Conformance,
+        check: PackCheck,
+        examination: Examination,
+    ) -> Subject:
+        """Return the collector of the checks of what a pack provides."""
+        made: Subject = cls.from_parent(session, name=check.name, nodeid=check.name)
+        made.conformance, made.examination = conformance, examination
+        made.source = _source_of(check.provided)
         return made
 
     def collect(self) -> list[pytest.Item]:
         """Return its checks, those that are asked for."""
         checks: list[Check] = [
-            Check.from_parent(self, name=check.replace(" ", "-"), check=check)
+            Check.from_parent(self, name=_name_of(check), check=check)
             for check in self.examination.checks
         ]
         return [check for check in checks if self.conformance.chosen(check.nodeid)]
@@ -153,7 +172,10 @@ def _source_of(cls: type) -> tuple[Path, int] | None:
         return None
 
 
-def _id_of(argument: str) -> str:
-    """Return the id that an argument may be: pytest writes it with the way to the root folder."""
-    path, *check = argument.split("::")
-    return "::".join([Path(path).name, *check])
+def _name_of(check: str) -> str:
+    """Return the name of a check as a test: one word, for command lines and ``-k``."""
+    return check.replace(" ", "-")
+
+
+def _ids(examination: Examination) -> list[str]:
+    return [f"{examination.name}::{_name_of(check)}" for check in examination.checks]
