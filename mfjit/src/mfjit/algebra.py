@@ -69,7 +69,7 @@ def _with_number(
         return x
     if op == "power" and number == 2:
         return builder.emit("square", (x,), dtype)
-    worth = _power_of_two(number) or (floats and x.ndim)  # of one number either costs the same
+    worth = _power_of_two(number) or (floats and x.ndim)  # a single number gains nothing
     if op == "divide" and worth and _invertible(number, dtype):
         return builder.emit("multiply", (x, builder.literal(1 / number, dtype)), dtype)
     if op == "multiply" and floats:
