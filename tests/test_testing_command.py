@@ -92,11 +92,16 @@ def test_json_holds_every_outcome(check):
     }
 
 
-def test_what_did_not_apply_is_told_where_asked_for(check):
-    told = "mfops_right.Twice, same node twice: its samples have no two inputs that are alike"
+def test_what_did_not_apply_and_what_passed_on_what_is_told_where_asked_for(check):
+    twice = "mfops_right.Twice, same node twice: its samples have no two inputs that are alike"
+    adam = "mfoptim.Adam, formula: Kingma and Ba (2015)"
+    asked = ("mfops_right", "mfoptim.Adam")
 
-    assert told not in check("mfops_right", mfops_right=RIGHT).stdout
-    assert told in check("--verbose", "mfops_right", mfops_right=RIGHT).stdout
+    brief = check(*asked, mfops_right=RIGHT).stdout
+    whole = check("--verbose", *asked, mfops_right=RIGHT).stdout
+
+    assert (twice in brief, adam in brief) == (False, False)
+    assert (twice in whole, adam in whole) == (True, True)
 
 
 @pytest.mark.parametrize(

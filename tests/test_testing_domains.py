@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import find, given
 from wrong_operations import (
     IsNotDefinedWhereItSays,
@@ -28,6 +29,7 @@ from mfcore.domain import (
 from mfcore.errors import DefinitionError
 from mfcore.testing import examine_operation, samples_of
 from mfcore.testing.strategies import arrays, samples
+from miniflow.cli import main
 
 
 @pytest.fixture
@@ -148,11 +150,16 @@ def test_integers_are_bounded_by_sizes_and_hyperparameters():
     @given(samples(defined_on(domain, depth=1)))
     def test(sample):
         depth = sample.hyperparameters["depth"]
-        assert 1 <= depth < max(sample.inputs[0].size, 2)
+        assert 1 <= depth < sample.inputs[0].size
         assert (sample.inputs[1] < depth).all()
 
-    with pytest.raises(mf.testing.CheckError, match="leaves no number"):
-        test()  # of one element there is no depth
+    test()
+
+
+def test_integers_may_reach_a_size():
+    operation = defined_on(Domain(x=real("n"), k=integers(1, up_to="n")), k=1)
+
+    assert find(samples(operation), lambda s: s.hyperparameters["k"] == s.inputs[0].size == 3)
 
 
 def test_hyperparameters_are_chosen():
@@ -254,6 +261,14 @@ def test_without_hypothesis_a_seeded_generator_draws_and_the_report_says_so():
     assert report["samples"].message == f"drawn from its domain {how}"
     assert report["examples"].message == f"25 examples, drawn {how}"
     assert report.ok
+    assert f"inputs were drawn {how}" in str(report).splitlines()
+
+
+@pytest.mark.usefixtures("without_hypothesis")
+def test_without_hypothesis_the_command_says_so():
+    done = CliRunner().invoke(main, ["check", "mfops_basic.Sqrt"])
+
+    assert "inputs were drawn by a seeded generator (hypothesis is not installed)" in done.stdout
 
 
 @pytest.mark.usefixtures("without_hypothesis")
@@ -293,5 +308,5 @@ def test_what_fits_no_usual_shape_is_searched_for_among_all_shapes():
 
     report = examine_operation(mf.operation(Trace))
 
-    assert report["samples"].message == "found by hypothesis among any shapes"
+    assert report["samples"].message == "found among any shapes by hypothesis"
     assert report["samples"].cases > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from wrong_operations import ClimbsInsteadOfDescending, Twice
 
 import mfcore as mf
 from mfcore import manifest
-from mfcore.testing import CheckError, pack_checks
+from mfcore.testing import CheckError, check_operation, pack_checks
 from miniflow.cli import main
 
 
@@ -122,3 +123,11 @@ def test_what_provides_nothing_but_a_tracer_is_checked_if_it_carries_a_manifest(
     (check,) = pack_checks("mfquiet")
 
     assert check.examine()["manifest"].status == "failed"
+
+
+def test_a_broken_pack_that_nobody_asked_for_is_not_told_of():
+    broken = EntryPoint("mfops_broken", "there_is_no_such_module", "mfcore")
+    registry = mf.Registry(entry_points=lambda: [broken], disabled=(), strict=False)
+
+    with mf.registry.using(registry):  # where a warning would be an error
+        assert check_operation(Twice).ok

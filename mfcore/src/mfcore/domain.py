@@ -31,7 +31,9 @@ class Values:
         all inputs; ``...`` are any axes, the same in all inputs, or such that broadcast where
         the operation broadcasts; ``*rows`` are any axes too, the same wherever that name is.
     low, high : float, str or None
-        Bounds, exclusive but for the low one of integers.
+        Bounds, which no number reaches, but for the low one of integers.
+    closed : bool
+        Whether integers reach the high one too.
     avoid : tuple of float
         Poles and kinks: numbers that no element is, nor is near to.
     apart_from : tuple of str
@@ -46,6 +48,7 @@ class Values:
     shape: str = "..."
     low: Bound = None
     high: Bound = None
+    closed: bool = False
     avoid: tuple[float, ...] = ()
     apart_from: tuple[str, ...] = ()
     distinct: bool = False
@@ -90,7 +93,7 @@ def real(
     ('n', 'k')
     """
     apart = (apart_from,) if isinstance(apart_from, str) else apart_from
-    return Values("float", shape, low, high, avoid, apart, distinct)
+    return Values("float", shape, low, high, avoid=avoid, apart_from=apart, distinct=distinct)
 
 
 def positive(shape: str = "...") -> Values:
@@ -108,12 +111,16 @@ def shares(shape: str = "..., k") -> Values:
     return Values("float", shape, 0, 1, sum_to_one=True)
 
 
-def integers(low: Bound = None, below: Bound = None, shape: str = "...") -> Values:
-    """Whole numbers from ``low`` to ``below - 1``.
+def integers(
+    low: Bound = None, below: Bound = None, shape: str = "...", *, up_to: Bound = None
+) -> Values:
+    """Whole numbers from ``low`` to ``below - 1``, or to ``up_to``.
 
-    Either may be the name of a size, ``integers(0, "n")``, or of a hyperparameter.
+    Each may be the name of a size, ``integers(0, "n")``, or of a hyperparameter.
     """
-    return Values("integer", shape, low, below)
+    return Values(
+        "integer", shape, low, below if up_to is None else up_to, closed=up_to is not None
+    )
 
 
 def bools(shape: str = "...") -> Values:

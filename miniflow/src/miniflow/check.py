@@ -120,9 +120,9 @@ def show(checked: Checked, *, verbose: bool) -> None:
         table.add_row(name, *numbers, str(cases), style=None if report.ok else "red")
     out.print(table)
     whole = Report.of(checked.reports.values())
-    told = ["failed", "expected", *(["not applicable"] if verbose else [])]
+    told = ["failed", "expected", *(["not applicable", "passed"] if verbose else [])]
     for status in told:
-        outcomes = [outcome for outcome in whole.outcomes if outcome.status == status]
+        outcomes = [o for o in whole.outcomes if o.status == status and o.message]
         if outcomes:
             out.print(Text(f"\n{COLUMNS[status]}", style="bold"))
         for outcome in outcomes:
@@ -130,6 +130,8 @@ def show(checked: Checked, *, verbose: bool) -> None:
             out.print(Text(line, style="red" if status == "failed" else ""), soft_wrap=True)
     for reason in checked.unchecked:
         out.print(Text(f"\nnot checked: {reason}", style="red"), soft_wrap=True)
+    for remark in whole.remarks:
+        out.print(f"\n{remark}", soft_wrap=True)
     if engines := _engines(whole):
         out.print(f"\n{engines}", soft_wrap=True)
     counts = whole.counts()

@@ -109,7 +109,7 @@ def draw_array(
     Raises
     ------
     Redraw
-        If there are not as many distinct numbers.
+        If there are not as many distinct numbers, or none between bounds that are names.
     """
     count = math.prod(shape)
     data = choices.bytes(count)
@@ -244,11 +244,13 @@ def _table(values: Values, known: Mapping[str, Any]) -> Sequence[Any]:
     low, high = _bound(values.low, known), _bound(values.high, known)
     if values.kind == "integer":
         first = int(low) if low is not None else -4 if high is None else min(int(high) - 8, 0)
-        last = int(high) if high is not None else first + 9
-        numbers: Sequence[Any] = sorted(range(first, last)[:256], key=lambda n: (abs(n), n < 0))
+        end = int(high) + values.closed if high is not None else first + 9
+        numbers: Sequence[Any] = sorted(range(first, end)[:256], key=lambda n: (abs(n), n < 0))
     else:
         numbers = _grid(low, high, values.avoid)
     if not numbers:
+        if isinstance(values.low, str) or isinstance(values.high, str):
+            raise Redraw  # of other sizes there may be some
         raise CheckError(f"its domain leaves no number that is {values}")
     return numbers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from mfcore import registry
 from mfcore.engine import Engine
-from mfcore.errors import EngineError, MiniFlowError, UnknownNameError
+from mfcore.errors import EngineError, MiniFlowError, QuarantineWarning, UnknownNameError
 from mfcore.graph import Graph
 from mfcore.node import Input, Node, Parameter
 from mfcore.operation import operation, spec_of
@@ -45,11 +46,11 @@ def engines_to_compare(asked: Iterable[str] | None) -> dict[str, str]:
     dict
         By name: why it is not compared, ``""`` if it is.
     """
-    installed = {
-        name: engine
-        for name, engine in registry.current().all("engine").items()
-        if name != REFERENCE
-    }
+    with warnings.catch_warnings():
+        # What is wrong with packs that nobody asked for is not told here.
+        warnings.simplefilter("ignore", QuarantineWarning)
+        installed = registry.current().all("engine")
+    installed.pop(REFERENCE, None)
     wanted = tuple(asked) if asked is not None else ()
     chosen = {name: "" for name in wanted if name != "all"}
     for name, engine in installed.items():
@@ -105,8 +106,8 @@ class _Refusals:
         """Return what a check returns; raise ``NotApplicable`` if all was refused."""
         if self.refused and not self.compared:
             raise NotApplicable(f"the engine refuses it: {self.reason}")
-        told = f"; it refuses {self.refused} more: {self.reason}" if self.refused else ""
-        return self.compared, f"{self.compared} {what}{told}"
+        told = f"it refuses {self.refused} more {what}: {self.reason}" if self.refused else ""
+        return self.compared, told
 
 
 def operation_agrees(subject: Subject, name: str) -> tuple[int, str]:

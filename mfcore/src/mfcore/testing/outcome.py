@@ -16,6 +16,10 @@ OPTIONAL = frozenset({"manifest"})
 """Checks of what a pack may do without: where one does not apply, nothing is missing."""
 
 
+WITHOUT_HYPOTHESIS = "by a seeded generator (hypothesis is not installed)"
+"""How inputs are drawn where hypothesis cannot."""
+
+
 class CheckError(AssertionError):
     """What is wrong with an operation or an optimizer, in words for its author."""
 
@@ -40,7 +44,8 @@ class Outcome:
     cases : int
         How many comparisons were made.
     message : str
-        What is wrong, why a failure is expected, or why the check does not apply.
+        What is wrong, why a failure is expected, or why the check does not apply; of a check
+        that passed, what is worth knowing of it.
     """
 
     subject: str
@@ -77,6 +82,12 @@ class Report:
             outcome.status == "passed" or outcome.check in OPTIONAL for outcome in self.outcomes
         )
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader has to know of checks that passed."""
+        without = any(outcome.message.endswith(WITHOUT_HYPOTHESIS) for outcome in self.outcomes)
+        return (f"inputs were drawn {WITHOUT_HYPOTHESIS}",) if without else ()
+
     def counts(self) -> dict[str, int]:
         """Return how many checks passed, failed, failed as expected and did not apply."""
         found = Counter(outcome.status for outcome in self.outcomes)
@@ -97,5 +108,6 @@ class Report:
             f"{counts['passed']} checks passed ({cases} cases), {counts['failed']} failed, "
             f"{counts['expected']} failed as expected, {counts['not applicable']} did not apply"
         ]
+        lines += self.remarks
         lines += [f"  {o}" for o in self.outcomes if o.status != "passed"]
         return "\n".join(lines)

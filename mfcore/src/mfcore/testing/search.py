@@ -11,7 +11,7 @@ import numpy as np
 from mfcore.node import Node
 from mfcore.operation import spec_of
 from mfcore.testing.drawn_samples import Choices, Redraw, Seeded, draw_sample
-from mfcore.testing.outcome import CheckError
+from mfcore.testing.outcome import WITHOUT_HYPOTHESIS, CheckError
 from mfcore.testing.samples import (
     ENOUGH,
     KINDS,
@@ -23,8 +23,6 @@ from mfcore.testing.samples import (
 
 DRAWN = 20
 """So many are drawn from a domain, to keep those of most different shapes."""
-
-WITHOUT_HYPOTHESIS = "by a seeded generator (hypothesis is not installed)"
 
 
 def has_hypothesis() -> bool:
@@ -120,7 +118,7 @@ def from_anything(operation: type[Node]) -> tuple[list[Sample], str]:
             found[str(sample)] = sample
 
     try_each(lambda choices: _anything(operation, settings, choices), test, WIDE_ATTEMPTS)
-    return list(found.values()), f"found {drawn_by()} among any shapes"
+    return list(found.values()), f"found among any shapes {drawn_by()}"
 
 
 def _anything(operation: type[Node], settings: list[dict[str, Any]], choices: Choices) -> Sample:

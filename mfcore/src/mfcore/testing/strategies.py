@@ -65,6 +65,7 @@ def samples(operation: type[Node]) -> st.SearchStrategy[Sample]:
     Examples
     --------
     >>> import mfcore as mf
+    >>> import numpy as np
     >>> from hypothesis import given
     >>> from mfcore.domain import Domain, positive
     >>> @mf.operation
