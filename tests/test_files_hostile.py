@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tracemalloc
 import warnings
@@ -16,6 +17,7 @@ import mfcore as mf
 from mfcore import Constant, Input, Parameter, Registry, Session, registry
 from mfcore.errors import GraphFormatError, ModelFileError
 from mfcore.random_states import random_state
+from mfcore.safetensors import read_header
 from mfops_basic import Index
 from mfops_nn import MSE, Linear, Sigmoid
 from mfoptim import Adam, Warmup
@@ -715,6 +717,133 @@ def test_operations_that_do_not_say_how_they_look_are_read_within_limits(
 
     assert mf.shape_of(graph.outputs[0]) == shape
     assert peak < MEMORY
+
+
+# Odd files, written by hand
+
+LONG = "k" * 10**5
+INPUT = '{"operation": "mfcore.Input"}'
+ODD_GRAPHS = {
+    "long names of nodes": (
+        graph_of(declared(1) | {"name": LONG}, declared(1) | {"name": LONG},
+                 applied("mfops_basic.Add", 0, 1)),
+        "two nodes of the graph are named 'kkk",
+    ),
+    "a long name of an output": ({**graph_of(declared(1)), "outputs": {LONG: 5}}, "no node's"),
+    "a long key": (graph_of(declared(1) | {LONG: 1}), "which the schema does not know"),
+    "a long pack": (graph_of(applied(f"{LONG}.a")), "no qualified name"),
+    "half a character": (
+        graph_of(declared(1) | {"name": "\ud800"}), "surrogates not allowed",
+    ),
+    "a node that reads itself": (
+        graph_of(applied("mfops_basic.Negative", 0)),
+        "its input 0 is no position of a node before it, and there is none",
+    ),
+    "nodes that read each other": (
+        graph_of(applied("mfops_basic.Negative", 1), applied("mfops_basic.Negative", 0)),
+        "no position of a node before it",
+    ),
+    "too many axes": (graph_of(declared(*[1] * 65)), "at most 64 axes, not 65"),
+    "too many axes by reshaping": (
+        graph_of(declared(1), applied("mfops_basic.Reshape", 0, shape=[1] * 1000)),
+        "at most 64 axes, not 1000",
+    ),
+    "a version that is a float": ({**graph_of(declared(1)), "schema": 1.0}, "schema 1.0"),
+    "an integer too long to be one": (
+        '{"schema": 1, "nodes": [{"operation": "mfcore.Constant", "value": ' + "9" * 5000 + "}]}",
+        "no JSON",
+    ),
+    "a number too large for a float": (
+        '{"schema": 1, "nodes": [{"operation": "mfcore.Constant", "value": 1e999}], '
+        '"outputs": {"y": 0}}',
+        "inf is no JSON",
+    ),
+    "minus infinity": ('{"schema": -Infinity}', "-Infinity is no JSON"),
+    "objects without end": ('{"a":' * 50_000, "nested too deeply"),
+    "an output that stands twice": (
+        f'{{"schema": 1, "nodes": [{INPUT}], "outputs": {{"y": 0, "y": 0}}}}', "stands there twice",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_GRAPHS)
+def test_an_odd_graph_is_refused(path, name):
+    graph, said = ODD_GRAPHS[name]
+    text = graph if isinstance(graph, str) else json.dumps(graph)
+
+    path.write_bytes(put_together({"__metadata__": {"miniflow.graph": text}}, b""))
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError) as caught:
+            mf.load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 3000
+    assert peak < MEMORY
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x80\x04\x95" + b"x" * 100,
+        b"PK\x03\x04" + bytes(100),
+        b"\xef\xbb\xbf{}",
+        "{}".encode("utf-16"),
+        b'{"__metadata__": {}} x',
+        b'{"__metadata__": {}}\0\0\0\0',
+        b'{"__metadata__":' * 50_000,
+    ],
+    ids=["pickle", "zip", "byte order mark", "utf-16", "text behind", "zeros behind", "deep"],
+)
+def test_a_file_of_another_kind_is_refused(path, text):
+    refused(path, text)
+    refused(path, put_together(text, b""))
+
+
+def test_a_long_name_among_the_packs_is_refused(path):
+    graph = json.dumps(graph_of(applied(f"{LONG}.a")))
+    packs = json.dumps({LONG: {"distribution": "a", "version": "1"}})
+    metadata = {"miniflow.graph": graph, "miniflow.packs": packs}
+
+    path.write_bytes(put_together({"__metadata__": metadata}, b""))
+    with pytest.raises(ModelFileError, match="there is no pack 'kkk") as caught:
+        mf.load(path)
+    assert len(str(caught.value)) < 3000
+
+
+def test_an_array_larger_than_all_memory_is_refused(path, whole, monkeypatch):
+    def none_left(size):
+        raise MemoryError
+
+    # A file with holes may have any size: that one is not made here.
+    monkeypatch.setattr("mfcore.safetensors.bytearray", none_left, raising=False)
+
+    assert "it takes 16 bytes, for which there is no memory" in refused(path, whole)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(path, monkeypatch):
+    mf.save(path, Parameter(np.zeros(100_000)))
+
+    def cut_off_after(file):
+        header = read_header(file)
+        os.truncate(path, 400_000)
+        return header
+
+    monkeypatch.setattr("mfcore.files.read_header", cut_off_after)
+
+    with pytest.raises(ModelFileError, match="became shorter while it was read"):
+        mf.load(path)
+
+
+def test_half_a_character_is_not_saved(path):
+    with pytest.raises(ModelFileError, match="has no place in a file"):
+        mf.save(path, Input("\ud800"))
+    assert not path.exists()
+    mf.save(path, Input("\U0001f600"))
+    assert list(mf.load(path).outputs) == ["\U0001f600"]
 
 
 # Anything at all

@@ -109,6 +109,10 @@ def abstract(value: Any) -> Abstract:
     return Abstract(array.shape, array.dtype)
 
 
+_MOST_AXES = 64
+"""Of NumPy's arrays."""
+
+
 def said_to_be(looks: tuple[tuple[int, ...], Any]) -> Abstract:
     """Return what an operation says of its result, a shape and a dtype.
 
@@ -118,6 +122,8 @@ def said_to_be(looks: tuple[tuple[int, ...], Any]) -> Abstract:
         If the shape is none.
     """
     shape, dtype = looks
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"an array has at most {_MOST_AXES} axes, not {len(shape)}")
     if any(operator.index(n) < 0 for n in shape):
         raise ValueError(f"negative dimensions are not allowed, as in {shape}")
     return Abstract(tuple(map(operator.index, shape)), np.dtype(dtype))

@@ -30,7 +30,16 @@ from mfcore.needed_packs import PACKS, check_packs, needed_packs, origin
 from mfcore.node import Array, Node, Parameter
 from mfcore.optimizer import OptimizerState, optimizer_spec
 from mfcore.random_states import generator_in, random_state
-from mfcore.safetensors import Tensors, brief, encoded, is_size, opened, parsed, read_header
+from mfcore.safetensors import (
+    Tensors,
+    brief,
+    check_text,
+    encoded,
+    is_size,
+    opened,
+    parsed,
+    read_header,
+)
 from mfcore.session import Session
 
 if TYPE_CHECKING:
@@ -313,7 +322,12 @@ def _random_entry(session: Session | None) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    try:
+        check_text(text, value)
+    except UnicodeError as error:
+        raise ModelFileError(f"a name, or other text, has no place in a file: {error}") from None
+    return text
 
 
 # Reading

@@ -18,7 +18,7 @@ from mfcore.graph import Graph, collector_paused
 from mfcore.json_values import Decoder, Encoder
 from mfcore.node import Array, Constant, Input, Node, Parameter
 from mfcore.operation import spec_of
-from mfcore.safetensors import brief
+from mfcore.safetensors import MOST_AXES, brief
 
 SCHEMA = 1
 """The version of the schema; what a later version adds, this one refuses to guess."""
@@ -240,7 +240,7 @@ def decoded_graph(description: Any, decoder: Decoder, most_elements: int = MOST_
     try:
         graph = Graph(*(built[place] for place in outputs.values()))
     except MiniFlowError as error:
-        raise GraphFormatError(str(error)) from None
+        raise GraphFormatError(str(error)[:_LONGEST_MESSAGE]) from None
     if len(graph) < len(built):
         unused = next(i for i, node in enumerate(built) if node not in graph)
         raise GraphFormatError(f"node {unused} is needed by no output")
@@ -277,6 +277,8 @@ def _leaf(operation: str, entry: Mapping[str, Any], name: Any, decoder: Decoder)
         shape = entry.get("shape")
         if shape is not None and not isinstance(shape, (list, tuple)):
             raise GraphFormatError("shape must be a list of sizes and null")
+        if shape is not None and len(shape) > MOST_AXES:
+            raise GraphFormatError(f"an array has at most {MOST_AXES} axes, not {len(shape)}")
         dtype = None if entry.get("dtype") is None else decoder.dtype(entry["dtype"])
         return Input(name, shape=None if shape is None else tuple(shape), dtype=dtype)
     if operation == "mfcore.Parameter":
@@ -306,9 +308,9 @@ def _application(
         raise GraphFormatError("inputs must be a list of positions of nodes")
     for place in places:
         if not _is_position(place, len(built)):
+            there = f"from 0 to {len(built) - 1}" if built else "and there is none"
             raise GraphFormatError(
-                f"its input {brief(place)} is no position of a node before it, from 0 to "
-                f"{len(built) - 1}"
+                f"its input {brief(place)} is no position of a node before it, {there}"
             )
     needed = len(spec.inputs)
     if len(places) < needed if spec.variadic else len(places) != needed:

@@ -16,7 +16,7 @@ import numpy as np
 from mfcore.errors import GraphFormatError, RegistryError, type_name
 from mfcore.node import Array, Constant, Input, Node, Parameter
 from mfcore.registry import Pack, current
-from mfcore.safetensors import brief, is_size
+from mfcore.safetensors import MOST_AXES, brief, is_size
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     name: np.dtype(name) for name in (np.dtype(code).name for code in "?bBhHiIqQefd")
@@ -343,7 +343,11 @@ def _array(content: Any) -> Array:
     dtype = DTYPES.get(name) if isinstance(name, str) else None
     if dtype is None:
         raise GraphFormatError(f"{brief(name)} is no dtype; those are {', '.join(DTYPES)}")
-    if not isinstance(shape, (list, tuple)) or len(shape) > 64 or not all(map(is_size, shape)):
+    if (
+        not isinstance(shape, (list, tuple))
+        or len(shape) > MOST_AXES
+        or not all(map(is_size, shape))
+    ):
         raise GraphFormatError(f"{brief(shape)} is no shape")
     if not isinstance(data, (list, tuple)) or math.prod(shape) != len(data):
         raise GraphFormatError(f"data must be a list of the {math.prod(shape)} elements in order")

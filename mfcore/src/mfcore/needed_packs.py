@@ -23,6 +23,9 @@ def origin(pack: Pack) -> dict[str, str]:
     return {"distribution": pack.distribution, "version": pack.version}
 
 
+_LONGEST_NAME = 200
+
+
 @attrs.frozen
 class NeededPack:
     """What a file says of a pack that it needs, and the names that it uses of it."""
@@ -43,6 +46,8 @@ def needed_packs(metadata: Mapping[str, str], names: Iterable[str]) -> dict[str,
         used.setdefault(pack, set()).add(name)
     packs = {}
     for pack in sorted(used.keys() & listed.keys()):
+        if len(pack) > _LONGEST_NAME:
+            raise ModelFileError(f"there is no pack {brief(pack)}")
         entry = listed[pack]
         if not isinstance(entry, dict) or entry.keys() != {"distribution", "version"}:
             raise ModelFileError(f"the pack {brief(pack)} must have a distribution and a version")

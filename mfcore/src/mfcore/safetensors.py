@@ -42,7 +42,8 @@ _DTYPES = {
     "F64": np.dtype("<f8"),
 }
 _CODES = {(dtype.kind, dtype.itemsize): code for code, dtype in _DTYPES.items()}
-_MOST_AXES = 64
+MOST_AXES = 64
+"""Of NumPy's arrays."""
 _METADATA = "__metadata__"
 _ENTRY = frozenset(("dtype", "shape", "data_offsets"))
 
@@ -88,13 +89,16 @@ class Tensors:
         Raises
         ------
         GraphFormatError
-            If there is none, or it was given before.
+            If there is none, or it was given before, or cannot be read.
         """
         tensor = self._left.pop(name, None)
         if tensor is None:
             problem = "used twice" if name in self._all else "not in the file"
             raise GraphFormatError(f"the array {brief(name)} is {problem}")
-        return read_tensor(self._file, tensor)
+        try:
+            return read_tensor(self._file, tensor)
+        except ModelFileError as error:
+            raise GraphFormatError(f"the array {brief(name)}: {error}") from None
 
 
 def opened(path: str | os.PathLike[str]) -> BinaryIO:
@@ -197,17 +201,17 @@ def read_tensor(file: BinaryIO, tensor: Tensor) -> Array:
         data = bytearray(tensor.stop - tensor.start)
     except MemoryError:  # a file with holes may be larger than any memory
         raise ModelFileError(
-            f"an array of shape {tensor.shape} takes {tensor.stop - tensor.start} bytes, for "
-            f"which there is no memory"
+            f"of shape {tensor.shape} it takes {tensor.stop - tensor.start} bytes, for which there "
+            f"is no memory"
         ) from None
     if file.readinto(data) != len(data):  # type: ignore[attr-defined]
-        raise ModelFileError("it became shorter while it was read")
+        raise ModelFileError("the file became shorter while it was read")
     array = np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def parsed(text: bytes | str, what: str) -> Any:
-    """Parse JSON in which no key stands twice, and no number is NaN or infinite.
+    """Parse JSON in which no key stands twice, no number is NaN, and all text is text.
 
     Raises
     ------
@@ -217,13 +221,34 @@ def parsed(text: bytes | str, what: str) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        check_text(text, value)
+        return value
     except ModelFileError as error:
         raise ModelFileError(f"{what}: {error}") from None
     except RecursionError:
         raise ModelFileError(f"{what} is nested too deeply") from None
     except ValueError as error:
         raise ModelFileError(f"{what} is no JSON: {error}") from None
+
+
+def check_text(text: str, value: Any) -> None:
+    """Check that there is no half of a character in JSON, where it can stand, and nowhere else.
+
+    Parameters
+    ----------
+    text : str
+        The JSON.
+    value : object
+        What it stands for.
+
+    Raises
+    ------
+    UnicodeError
+        If there is.
+    """
+    if "\\ud" in text or "\\uD" in text:  # seldom; the other half may follow
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -245,26 +270,30 @@ def is_size(value: Any) -> bool:
 
 
 def _tensor(name: str, entry: Any, begin: int) -> Tensor:
-    where = f"the array {brief(name)}"
+    try:
+        return _described(entry, begin)
+    except ModelFileError as error:
+        raise ModelFileError(f"the array {brief(name)} {error}") from None
+
+
+def _described(entry: Any, begin: int) -> Tensor:
     if not isinstance(entry, dict) or entry.keys() != _ENTRY:
-        raise ModelFileError(f"{where} must be described by {', '.join(sorted(_ENTRY))}")
+        raise ModelFileError(f"must be described by {', '.join(sorted(_ENTRY))}")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     dtype = _DTYPES.get(code) if isinstance(code, str) else None
     if dtype is None:
-        raise ModelFileError(
-            f"{where} is of dtype {brief(code)}; those known are {', '.join(_DTYPES)}"
-        )
-    if not isinstance(shape, list) or len(shape) > _MOST_AXES or not all(map(is_size, shape)):
-        raise ModelFileError(f"{where} has no shape of at most {_MOST_AXES} sizes")
+        raise ModelFileError(f"is of dtype {brief(code)}; those known are {', '.join(_DTYPES)}")
+    if not isinstance(shape, list) or len(shape) > MOST_AXES or not all(map(is_size, shape)):
+        raise ModelFileError(f"has no shape of at most {MOST_AXES} sizes")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_size, offsets)):
-        raise ModelFileError(f"{where} must have two data_offsets")
+        raise ModelFileError("must have two data_offsets")
     start, stop = offsets
     if math.prod(filter(None, shape)) * dtype.itemsize >= 2**63:  # NumPy has no such axes
-        raise ModelFileError(f"{where} has no shape: {brief(shape)} is too large")
+        raise ModelFileError(f"has no shape: {brief(shape)} is too large")
     if math.prod(shape) * dtype.itemsize != stop - start:
         raise ModelFileError(
-            f"{where} of shape {tuple(shape)} and dtype {dtype} does not take the "
-            f"{stop - start} bytes that it is given"
+            f"of shape {tuple(shape)} and dtype {dtype} does not take the {stop - start} bytes "
+            f"that it is given"
         )
     return Tensor(dtype, tuple(shape), begin + start, begin + stop)
 
