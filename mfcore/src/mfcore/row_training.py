@@ -104,6 +104,6 @@ class RowTraining:
             session.steps += trainer.steps - before
 
     def _step(self, rows: Array) -> float:
-        batch = [np.take(array, rows, axis=0) for array in self.arrays]
+        batch = [array.take(rows, 0) for array in self.arrays]  # quicker than `np.take`
         feeds = dict(zip(self.session.graph.inputs, batch, strict=True))
         return self.session.step(feeds, self.optimizer, cost=self.cost)

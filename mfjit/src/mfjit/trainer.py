@@ -96,18 +96,20 @@ class CompiledTrainer(Trainer):
 
     def stepper(self, arrays: list[Array]) -> Callable[[Any], float | None]:
         """Return a function of rows that trains for one step on these rows of the arrays."""
-        known: dict[int, tuple[TrainingProgram, Any]] = {}
+        known: dict[int, tuple[TrainingProgram, Any] | None] = {}
 
         def prepare(count: int) -> tuple[TrainingProgram, Any] | None:
             kinds = tuple([((count, *array.shape[1:]), array.dtype) for array in arrays])
             found = self._for(kinds)
             if found is None or not found[0].updated or not hasattr(found[1], "stepper"):
                 return None
-            known[count] = found[0], found[1].stepper(arrays, self.rng)
-            return known[count]
+            return found[0], found[1].stepper(arrays, self.rng)
 
         def step(rows: Any) -> float | None:
-            found = known.get(len(rows)) or prepare(len(rows))
+            try:
+                found = known[len(rows)]
+            except KeyError:
+                found = known[len(rows)] = prepare(len(rows))
             if found is None:
                 return None
             program, run = found
