@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from attrs.validators import ge, gt
 from mfcore import Array, Node, hyperparameter, operation
+from mfcore.domain import Domain, integers, one_of, real
 
 Sample = tuple[tuple[Array, ...], dict[str, Any]]
 """Inputs and hyperparameters that tests try an operation on."""
@@ -84,6 +85,8 @@ class Swish(Node):
     x: Node
     beta: float = 1.0
 
+    domain = Domain(beta=one_of(1.0, 2.5))
+
     @staticmethod
     def forward(x: Array, beta: float) -> Any:
         # A sigmoid that overflows nowhere: sigmoid(z) = (1 + tanh(z / 2)) / 2.
@@ -93,12 +96,6 @@ class Swish(Node):
     def backward(grad: Array, x: Array, beta: float) -> tuple[Any, ...]:
         sigmoid = (1 + np.tanh(beta / 2 * x)) / 2
         return (grad * sigmoid * (1 + beta * x * (1 - sigmoid)),)
-
-    @staticmethod
-    def samples() -> list[Sample]:
-        """Return samples of several shapes."""
-        x = np.linspace(-4.0, 4.0, 6)
-        return [((x,), {}), ((x.reshape(2, 3),), {"beta": 2.5}), ((np.array(0.3),), {})]
 
 
 @operation
@@ -126,6 +123,8 @@ class TopK(Node):
     x: Node
     k: int = hyperparameter(validator=ge(1))
 
+    domain = Domain(x=real("..., n", distinct=True), k=integers(1, up_to="n"))
+
     @staticmethod
     def forward(x: Array, k: int) -> Any:
         if x.ndim == 0 or x.shape[-1] < k:
@@ -140,9 +139,3 @@ class TopK(Node):
         scattered = np.zeros(x.shape, grad.dtype)
         np.put_along_axis(scattered, saved, grad, axis=-1)
         return (scattered,)
-
-    @staticmethod
-    def samples() -> list[Sample]:
-        """Return samples without elements that are nearly equal."""
-        x = np.array([[3.0, -1.0, 2.0, 0.5], [0.1, 7.0, -2.0, 4.0]])
-        return [((x[0],), {"k": 1}), ((x,), {"k": 2}), ((x.reshape(2, 2, 2),), {"k": 2})]

@@ -1,4 +1,4 @@
-"""Samples drawn from the domain that an operation declares, or from anything at all.
+"""Samples drawn from the domain that an operation declares.
 
 Who chooses is a parameter: hypothesis (``strategies.py``), which makes what fails smaller, or a
 seeded generator where it is not installed.

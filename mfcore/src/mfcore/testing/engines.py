@@ -93,7 +93,6 @@ def _engine(name: str) -> Callable[[], Engine]:
 class _Refusals:
     """What an engine refuses by an error of its own, which is its good right."""
 
-    engine: str
     compared: int = 0
     refused: int = 0
     reason: str = ""
@@ -116,7 +115,7 @@ def operation_agrees(subject: Subject, name: str) -> tuple[int, str]:
     An operation that asks for ``rng`` or ``training`` is compared in training too; with one
     seed engines draw the same numbers.
     """
-    engine, refusals = _engine(name), _Refusals(name)
+    engine, refusals = _engine(name), _Refusals()
     flags = {"rng", "training"} & set(spec_of(subject.operation).forward_asks)
     for sample in subject.samples:
         for training in (False, True) if flags else (False,):
@@ -169,7 +168,7 @@ def _falling(step: int) -> float:
 
 def optimizer_agrees(rule: Rule, name: str) -> tuple[int, str]:
     """Training by steps and by an epoch on an engine ends where it does on the reference."""
-    engine, refusals = _engine(name), _Refusals(name)
+    engine, refusals = _engine(name), _Refusals()
     for made in _compiled_variants(rule):
         expected = _trained(made, ReferenceEngine())
         try:
