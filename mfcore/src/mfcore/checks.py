@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,16 +39,15 @@ class Checks:
                 f"forward of {self._describe(i)} returned {type_name(memory[i])}, not a NumPy array"
             )
 
-    def counted(self, gradients: Any, arity: int, i: int) -> Any:
+    def counted(self, gradients: Any, arity: int, i: int) -> Sequence[Any]:
         """Return the gradients that a backward returned, one for each input, or raise."""
-        if not isinstance(gradients, (tuple, list)):
-            gradients = (gradients,)
-        if len(gradients) != arity:
+        found: Sequence[Any] = gradients if isinstance(gradients, (tuple, list)) else (gradients,)
+        if len(found) != arity:
             raise BackwardError(
-                f"backward of {self._describe(i)} returned {len(gradients)} gradients for "
+                f"backward of {self._describe(i)} returned {len(found)} gradients for "
                 f"{arity} inputs: it must return one for each, None where there is none"
             )
-        return gradients
+        return found
 
     def fitted(self, gradient: Any, value: Array, i: int, k: int) -> Array:
         """Return a gradient in the shape and dtype of the value it belongs to."""

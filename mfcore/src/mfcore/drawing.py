@@ -49,14 +49,14 @@ def draw(
             f"run= must be a run of the graph that is drawn, {graph!r}, not {run!r}: draw "
             f"`run.session.graph`"
         )
-    picture: str | bytes = _drawer(path, format)().draw(graph, run, **options)
+    picture = _drawer(path, format)().draw(graph, run, **options)
     if path is None:
         return picture
     write_atomically(path, picture)
     return None
 
 
-def inline_drawer() -> Any:
+def inline_drawer() -> type[Drawer] | None:
     """Return the class that draws for notebooks, ``None`` where no enabled pack has one."""
     try:
         return current().drawer("svg")
@@ -73,9 +73,9 @@ def drawn_inline(graph: Graph, run: Run | None = None) -> str | None:
     return picture if isinstance(picture, str) else picture.decode("utf-8")
 
 
-def _drawer(path: str | os.PathLike[str] | None, format: str | None) -> Any:
+def _drawer(path: str | os.PathLike[str] | None, format: str | None) -> type[Drawer]:
     registry = current()
-    drawers = registry.all("drawer")
+    drawers: dict[str, type[Drawer]] = registry.all("drawer")
     if not drawers:
         problems = registry.problems()
         raise DrawingError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mfcore.errors import FilterError, type_name
 from mfcore.node import Node
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 PHASES = ("sort", "forward", "backward", "training")
 """What can be heard, in the order in which it happens."""
+
+Nodes: TypeAlias = "str | Node | Iterable[str | Node]"
+Operations: TypeAlias = "str | type[Node] | Iterable[str | type[Node]]"
+Phases: TypeAlias = str | Iterable[str]
+Steps: TypeAlias = int | Container[int]
 
 _PHASES_OF = {"sort": ("sort",), "run": ("forward", "backward"), "training": ("training",)}
 _PASSES = ("mf_run_start", "mf_run_finish")
@@ -44,7 +49,12 @@ class Filter:
     """
 
     def __init__(
-        self, *, nodes: Any = None, operations: Any = None, phases: Any = PHASES, steps: Any = None
+        self,
+        *,
+        nodes: Nodes | None = None,
+        operations: Operations | None = None,
+        phases: Phases = PHASES,
+        steps: Steps | None = None,
     ) -> None:
         self._phases = valid_phases(phases)
         self._steps = None if steps is None else valid_steps(steps)

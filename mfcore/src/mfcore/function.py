@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfcore.engine import Engine, find_engine
+from mfcore.engine import Engine, Program, find_engine
 from mfcore.errors import FeedError, GraphError, MissingFeedError
 from mfcore.feeding import Feeding
 from mfcore.graph import Graph
-from mfcore.node import Input, Node, describe
+from mfcore.node import Array, Input, Node, describe
 from mfcore.run import read_only
 
 if TYPE_CHECKING:
@@ -79,10 +79,15 @@ class GraphFunction:
     """A graph as a function, on any engine: a run of its own for each call."""
 
     def __init__(
-        self, program: Any, places: Sequence[int], count: int, values: Sequence[Any], single: bool
+        self,
+        program: Program,
+        places: Sequence[int],
+        count: int,
+        values: Sequence[Array],
+        single: bool,
     ) -> None:
         self.program = program
-        graph: Graph = program.graph
+        graph = program.graph
         self.count = count
         self.single = single
         self._places = places

@@ -23,6 +23,7 @@ from mfcore.registry import observers
 from mfcore.sorting import sort
 
 if TYPE_CHECKING:
+    from mfcore.plugins import Observers
     from mfcore.run import Run
 
 
@@ -247,7 +248,7 @@ class Graph:
             replay_sort(self, listening)
 
 
-def replay_sort(graph: Graph, observers: Any) -> None:
+def replay_sort(graph: Graph, observers: Observers) -> None:
     """Tell the observers, step by step, how the sort of a graph went.
 
     The order is fixed by the graph, so the steps can be told afterwards and the sort

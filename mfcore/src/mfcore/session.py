@@ -95,7 +95,7 @@ class Session:
         tracers: Iterable[str | object] = (),
     ) -> None:
         self.observers: tuple[Observer, ...] = ()
-        self._finalizer: Any = None
+        self._finalizer: weakref.finalize[..., Session] | None = None
         if tracers:
             self._let_listen(tracers)
         if not isinstance(graph, Graph):

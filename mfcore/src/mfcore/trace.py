@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mfcore.errors import FilterError
-from mfcore.filters import PHASES, Filter
+from mfcore.filters import PHASES, Filter, Nodes, Operations, Phases, Steps
 from mfcore.plugins import Observer, active_observers, close_all
 from mfcore.registry import current
 
@@ -22,10 +22,10 @@ FILTERS = ("nodes", "operations", "phases", "steps")
 def tracing(
     tracer: str | object,
     *,
-    nodes: Any = None,
-    operations: Any = None,
-    phases: Any = PHASES,
-    steps: Any = None,
+    nodes: Nodes | None = None,
+    operations: Operations | None = None,
+    phases: Phases = PHASES,
+    steps: Steps | None = None,
     **options: Any,
 ) -> Iterator[Any]:
     """Let a tracer listen to all sorts, runs and training steps of a ``with`` block.
@@ -64,7 +64,7 @@ def tracing(
     FilterError
         If a filter makes no sense.
     """
-    given = {"nodes": nodes, "operations": operations, "steps": steps}
+    given: dict[str, Any] = {"nodes": nodes, "operations": operations, "steps": steps}
     filters = {name: value for name, value in given.items() if value is not None}
     if phases is not PHASES:
         filters["phases"] = phases

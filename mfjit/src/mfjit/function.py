@@ -35,6 +35,8 @@ class _Signature:
 class CompiledFunction(GraphFunction):
     """A graph as a function; compiled once for each signature of its arguments."""
 
+    program: CompiledProgram
+
     def __init__(
         self,
         program: CompiledProgram,
@@ -98,7 +100,7 @@ class CompiledFunction(GraphFunction):
         """Return what runs for inputs; compile it where they are the first of their kind."""
         kinds = tuple([(x.shape, x.dtype) for x in inputs])
         found = self._signatures.get(kinds)
-        program: CompiledProgram = self.program
+        program = self.program
         if found is None and not program.reason:
             try:
                 few = len(self._signatures) >= program.engine.most_signatures
