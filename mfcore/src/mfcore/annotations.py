@@ -71,7 +71,10 @@ def holds_nodes(hint: Any) -> bool:
 
 
 def type_validator(hint: Any, name: str) -> Callable[[Any, Any, Any], None] | None:
-    """Return an attrs validator for an annotation made of plain classes, else ``None``."""
+    """Return an attrs validator for an annotation made of plain classes, else ``None``.
+
+    It raises ``NodeUseError`` for a value of another class; ``name`` is the field's, for that.
+    """
     accepted = _accepted_types(hint)
     if accepted is None:
         return None

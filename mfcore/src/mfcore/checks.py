@@ -40,7 +40,13 @@ class Checks:
             )
 
     def counted(self, gradients: Any, arity: int, i: int) -> Sequence[Any]:
-        """Return the gradients that a backward returned, one for each input, or raise."""
+        """Return the gradients that a backward returned, one for each input.
+
+        Raises
+        ------
+        BackwardError
+            If there are not as many as the node has inputs, ``arity``.
+        """
         found: Sequence[Any] = gradients if isinstance(gradients, (tuple, list)) else (gradients,)
         if len(found) != arity:
             raise BackwardError(
@@ -50,7 +56,22 @@ class Checks:
         return found
 
     def fitted(self, gradient: Any, value: Array, i: int, k: int) -> Array:
-        """Return a gradient in the shape and dtype of the value it belongs to."""
+        """Return a gradient in the shape and dtype of the value it belongs to.
+
+        Parameters
+        ----------
+        gradient : array_like
+            What the ``backward`` of node ``i`` returned for its input ``k``.
+        value : array
+            That input.
+        i, k : int
+            Which node, and which of its inputs.
+
+        Raises
+        ------
+        BackwardError
+            If it is no array, or of a shape that does not belong to the input's.
+        """
         try:
             gradient = as_array(gradient, "it")[()]
         except NodeUseError as error:

@@ -28,6 +28,13 @@ def call(
     The function's first parameters become the operation's inputs, the rest its
     hyperparameters of the same name.
 
+    Parameters
+    ----------
+    function : callable
+        A ufunc, another function of NumPy, or ``operator.getitem``.
+    args, kwargs
+        What it was called with; a node is among it.
+
     Raises
     ------
     UndeclaredFunctionError

@@ -43,7 +43,13 @@ def draw(
     run: Run | None,
     options: Mapping[str, Any],
 ) -> str | bytes | None:
-    """Draw a graph into a file, or return the picture; see ``Graph.draw``."""
+    """Draw a graph into a file, or return the picture; as ``Graph.draw``, which describes it.
+
+    Raises
+    ------
+    DrawingError
+        If no enabled pack draws that format, or the graph cannot be drawn as asked.
+    """
     if run is not None and getattr(getattr(run, "session", None), "graph", None) is not graph:
         raise DrawingError(
             f"run= must be a run of the graph that is drawn, {graph!r}, not {run!r}: draw "

@@ -118,8 +118,20 @@ class Trainer(ABC):
     def epoch(self, arrays: list[Array], rows: Array, stop_when_not_finite: bool) -> Array:
         """Train for one step for each line of ``rows``; return the costs of the steps done.
 
-        Fewer than asked for hand the rest to the reference engine, unless the last cost is
-        not finite and training was to stop there.
+        Parameters
+        ----------
+        arrays : list of array
+            For each input of the graph, in order, an array with a row for each example.
+        rows : array
+            ``(steps, n)`` intp: which rows make up the batch of each step; all are there.
+        stop_when_not_finite : bool
+            Whether to stop after a step whose cost is NaN or infinite.
+
+        Returns
+        -------
+        array
+            ``(k,)`` float64. Fewer than asked for hand the rest to the reference engine, unless
+            the last cost is not finite and training was to stop there.
         """
 
     def stepper(self, arrays: list[Array]) -> Callable[[Any], float | None]:
@@ -207,6 +219,16 @@ class Program(ABC):
     def compiled(self, inputs: list[Array], optimizer: Any, cost: int) -> Compiled:
         """Return the program of a run, or of a training step if there is an optimizer.
 
+        Parameters
+        ----------
+        inputs : list of array
+            Of the shapes and dtypes to compile for, in the order of the graph's inputs; they
+            may be without memory of their own.
+        optimizer : optimizer or None
+            What the step is done with.
+        cost : int
+            Position of the node to make small, where there is an optimizer.
+
         Raises
         ------
         EngineError
@@ -281,7 +303,19 @@ class Program(ABC):
 
     @abstractmethod
     def backward(self, memory: Memory, of: int, wrt: Iterable[int], seed: Array) -> Memory:
-        """Compute gradients of node ``of``; return a memory from which ``gradients`` reads them."""
+        """Compute gradients of a node; return a memory from which ``gradients`` reads them.
+
+        Parameters
+        ----------
+        memory : list
+            Of a run that went forward; not to be changed.
+        of : int
+            Position of the node to differentiate.
+        wrt : iterable of int
+            Positions of the nodes whose gradients are wanted.
+        seed : array
+            The gradient of ``of`` itself, of its shape.
+        """
 
     @abstractmethod
     def gradients(self, memory: Memory, positions: Iterable[int]) -> list[Array | None]:
@@ -289,7 +323,7 @@ class Program(ABC):
 
     @abstractmethod
     def forward_observed(self, memory: Memory, observers: Observers, run: Run) -> None:
-        """As ``forward``, telling observers about every node."""
+        """As ``forward``, telling observers about every node: ``mf_forward_start``, ``_finish``."""
 
     @abstractmethod
     def backward_observed(
@@ -301,4 +335,4 @@ class Program(ABC):
         observers: Observers,
         run: Run,
     ) -> Memory:
-        """As ``backward``, telling observers about every node."""
+        """As ``backward``, telling observers about every node that a gradient reaches."""

@@ -114,7 +114,13 @@ def is_one_of(node: Node, operations: Iterable[Any]) -> bool:
 
 
 def valid_phases(phases: object) -> frozenset[str]:
-    """Return phases as a set, checked."""
+    """Return phases as a set.
+
+    Raises
+    ------
+    FilterError
+        If there is no phase of such a name.
+    """
     chosen = _several(phases)
     if unknown := [repr(phase) for phase in chosen if phase not in PHASES]:
         raise FilterError(f"there is no phase {', '.join(unknown)}; phases are {', '.join(PHASES)}")
@@ -122,7 +128,13 @@ def valid_phases(phases: object) -> frozenset[str]:
 
 
 def valid_steps(steps: object) -> Container[int]:
-    """Return steps as a container of their numbers, checked."""
+    """Return steps as a container of their numbers; a number stands for the first so many.
+
+    Raises
+    ------
+    FilterError
+        If it is neither.
+    """
     if isinstance(steps, Container) and not isinstance(steps, (str, bytes)):
         return steps
     if isinstance(steps, int) and not isinstance(steps, bool) and steps >= 0:

@@ -106,7 +106,19 @@ _FORGET_BEYOND = 100_000
 def known_leaf(
     shape: Shape, dtype: np.dtype[Any] | None, *, number: type | None = None, constant: bool = False
 ) -> Known:
-    """Return what is known of a leaf of the given shape and dtype."""
+    """Return what is known of a leaf.
+
+    Parameters
+    ----------
+    shape : tuple of int or None
+        Its shape; ``None`` for an axis of any size.
+    dtype : dtype or None
+        Its dtype; ``None`` if that may be any.
+    number : type, optional
+        Of a constant that is a Python number, its type.
+    constant : bool, optional
+        Whether it is a constant.
+    """
     key = (shape, dtype, number, constant)
     known = _interned.get(key)
     if known is None:

@@ -270,6 +270,15 @@ def read_forward(
 ) -> Any:
     """Call an operation's ``forward`` on whatever the inputs are; return the value alone.
 
+    Parameters
+    ----------
+    operation : operation class
+        One whose ``forward`` asks only for inputs and hyperparameters.
+    inputs : tuple
+        Its inputs, those of a variadic field one by one.
+    hyperparameters : mapping
+        Its hyperparameters by name; left out ones take their default.
+
     Raises
     ------
     DefinitionError

@@ -127,7 +127,17 @@ class Run:
         return self._gradients
 
     def propagate(self, place: int, wrt: Sequence[int], grad: Any) -> Memory:
-        """Run backward from one position to others; the program reads the result's gradients."""
+        """Run backward; return a memory from which the program reads gradients.
+
+        Parameters
+        ----------
+        place : int
+            Position of the node to differentiate.
+        wrt : sequence of int
+            Positions of the nodes whose gradients are wanted.
+        grad : array_like or None
+            Gradient of that node itself; ``None`` stands for 1, of a scalar.
+        """
         session = self.session
         value = session.program.value(self.memory, place)
         seed = gradient_of_itself(session.graph, place, value, grad)
@@ -143,6 +153,17 @@ class Run:
 
 def gradient_of_itself(graph: Graph, place: int, value: Any, grad: Any = None) -> Array:
     """Return the gradient that a backward pass starts from, in the shape of a node's value.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph, for messages.
+    place : int
+        Position of the node.
+    value : array
+        The node's value.
+    grad : array_like, optional
+        What was given for it; 1 for a scalar.
 
     Raises
     ------

@@ -79,7 +79,17 @@ def tracing(
 
 
 def observing(tracer: str | object, options: dict[str, Any] | None = None) -> Observer:
-    """Return what listens for a tracer, made with options and filters if it is a name."""
+    """Return what listens for a tracer, made with options and filters if it is a name.
+
+    Raises
+    ------
+    UnknownNameError
+        If no enabled pack provides a tracer of that name.
+    FilterError
+        If a filter makes no sense.
+    TypeError
+        If options are given with an object, or the tracer has no such option.
+    """
     options = {} if options is None else options
     if not isinstance(tracer, str):
         filters = {name: options.pop(name) for name in FILTERS if name in options}
