@@ -16,36 +16,42 @@ from mfcore.asking import takes_many
 if TYPE_CHECKING:
     from mfcore.operation import OperationSpec
 
-FRAME = ("grad", "value", "saved", "wanted", "rng", "training")
-"""What a function may ask for beside hyperparameters and inputs, as ordered in a step's frame."""
+FRAME = ("value", "saved", "rng", "training")
+"""What a function may ask for beside hyperparameters and inputs, as ordered in a step's frame.
+
+Two things are in no frame: ``grad``, which a step hands over itself, and ``wanted``, which is
+the same in every run.
+"""
 
 
 class Call:
-    """How an operation's function is called with a given number of inputs.
+    """How an operation's forward, or its backward, is called with a given number of inputs.
+
+    Parameters
+    ----------
+    spec : OperationSpec
+        The operation.
+    count : int
+        How many inputs it has.
+    wanted : sequence of bool, optional
+        Which inputs need a gradient: then it is the backward that is called.
 
     Attributes
     ----------
     function : callable
-        The function, taking everything that it asks for positionally, a variadic input
-        spread out.
+        The function, taking everything that it asks for positionally: a backward the gradient
+        first, and a variadic input spread out.
     pick : callable
-        Picks the slots of these arguments from a frame: the slots of what ``FRAME``
-        names, of the hyperparameters and of the inputs.
+        Picks the slots of these arguments, but not of the gradient, from a frame: the slots of
+        what ``FRAME`` names, of the hyperparameters and of the inputs.
     takes_inputs_only : bool
         Whether the arguments are the inputs, in order.
-    wanted : int
-        Slot of the literal ``wanted``, -1 where the function does not ask for it.
     """
 
-    __slots__ = ("function", "pick", "takes_inputs_only", "wanted")
+    __slots__ = ("function", "pick", "takes_inputs_only")
 
     def __init__(
-        self,
-        spec: OperationSpec,
-        function: Callable[..., Any],
-        asks: tuple[str, ...],
-        keywords: frozenset[str],
-        count: int,
+        self, spec: OperationSpec, count: int, wanted: Sequence[bool] | None = None
     ) -> None:
         first = len(FRAME) + len(spec.hyperparameters)
         places = {name: [k] for k, name in enumerate((*FRAME, *spec.hyperparameters))}
@@ -54,15 +60,12 @@ class Call:
         many = spec.inputs[-1] if spec.variadic else None
         if many is not None:
             places[many] = list(range(first + len(spec.inputs) - 1, first + count))
-        picked = [place for name in asks for place in places[name]]
+        asks = spec.forward_asks if wanted is None else spec.backward_asks
+        picked = [place for name in asks for place in places.get(name, ())]
         self.takes_inputs_only = picked == list(range(first, first + count))
         self.pick: Callable[[Sequence[int]], Sequence[int]] = gather(picked)
-        self.wanted = -1
-        starred = takes_many(function)
-        self.function = function
-        if keywords or (many in asks and not starred):
-            size = count - len(spec.inputs) + 1
-            self.function = _positional(function, asks, keywords, many, size, starred)
+        sizes = {name: len(where) for name, where in places.items()}
+        self.function = _positional(spec, sizes, many, wanted)
 
 
 def gather(slots: Sequence[int]) -> Callable[[Sequence[Any]], Any]:
@@ -79,29 +82,34 @@ def _nothing(_values: Sequence[Any]) -> tuple[()]:
 
 
 def _positional(
-    function: Callable[..., Any],
-    asks: tuple[str, ...],
-    keywords: frozenset[str],
-    many: str | None,
-    size: int,
-    starred: bool,
+    spec: OperationSpec, sizes: dict[str, int], many: str | None, wanted: Sequence[bool] | None
 ) -> Callable[..., Any]:
-    """Return a function of positional arguments that calls ``function`` as it is declared.
+    """Return a function of positional arguments that calls an operation's as it is declared.
 
-    ``many`` names the parameter that takes ``size`` of the arguments, as one tuple unless it
-    is ``starred``: ``lambda x0, x1, x2, x3: function(x0, (x1, x2), wanted=x3)``.
+    ``many`` names what is taken as one tuple, unless the function takes it one by one:
+    ``lambda grad, x0, x1: function(grad, (x0, x1), wanted=wanted)``.
     """
-    taken: list[str] = []
+    if wanted is None:
+        function, asks, keywords = spec.forward, spec.forward_asks, spec.forward_keywords
+    else:
+        assert spec.backward is not None
+        function, asks, keywords = spec.backward, spec.backward_asks, spec.backward_keywords
+    taken = [] if wanted is None else ["grad"]
     given: list[str] = []
     for name in asks:
-        parts = [f"x{len(taken) + k}" for k in range(size if name == many else 1)]
-        taken += parts
-        if name == many and not starred:
+        if name in ("grad", "wanted"):
+            parts = [name]
+        else:
+            parts = [f"x{len(taken) + k}" for k in range(sizes[name])]
+            taken += parts
+        if name == many and not takes_many(function):
             given.append(f"({', '.join(parts)},)")
         elif name in keywords:
             given.append(f"{name}={parts[0]}")
         else:
             given += parts
+    if given == taken:
+        return function
     source = f"lambda {', '.join(taken)}: function({', '.join(given)})"
-    made: Callable[..., Any] = eval(source, {"function": function})
+    made: Callable[..., Any] = eval(source, {"function": function, "wanted": wanted})
     return made

@@ -1,14 +1,20 @@
 """The reference engine: runs each operation's own functions, one after the other.
 
-It turns a graph into a list of steps over one flat memory. Every value, gradient,
-hyperparameter and saved result has a slot; a step is a function, the slots of its
-arguments and the slot of its result. There is nothing else to run.
+It turns a graph into a list of steps over one flat memory. Every value, hyperparameter
+and saved result has a slot; a step is a function, the slots of its arguments and the slot
+of its result. The steps of a backward pass read the same memory, and add up what they
+return in a list of gradients, one for each node. There is nothing else to run.
+
+In a graph of a million numbers the memory is what a step waits for: wherever one step reads
+what was last touched a thousand steps before. So steps hold no more than they need, in the
+order in which they run, and gradients are dropped as soon as they are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 import numpy as np
@@ -42,30 +48,35 @@ class ReferenceEngine(Engine):
 _ForwardStep: TypeAlias = tuple[Callable[..., Any], Any, Any, int]
 """A function, its arguments, and the slot of its result.
 
-Most functions of large graphs take two arguments: these are then two slots, both integers.
-Else they are what reads any number of arguments from memory, and the slot of ``saved`` or None.
+Most functions of large graphs take two arguments: these are then two slots. Else they are what
+reads any number of arguments from memory, and None.
 """
 
-_BackwardStep: TypeAlias = tuple[int, Callable[..., Any], Any, Any, tuple[int, ...]]
-"""The slot of a node's gradient, its function and the arguments as above, and for each input the
-position of the node whose gradient it is, -1 where none is wanted."""
+_BackwardStep: TypeAlias = tuple[int, Callable[..., Any], Any, Any, tuple[Any, ...], bool]
+"""A node's position, its function and the arguments as above, both None where it takes nothing
+but the gradient; for each input the position of the node whose gradient it is, None where none
+is wanted; and whether these are two, both wanted."""
+
+
+_BOTH = bytes([True, True])
 
 
 class ReferenceProgram(Program):
     """A graph as steps over a flat memory.
 
-    Memory layout: values of all nodes, gradients of all nodes, then the random generator,
-    the training flag, and one slot for each literal (hyperparameters, saved results).
+    Memory layout: values of all nodes, then the random generator, the training flag, and one
+    slot for each literal (hyperparameters, saved results).
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         count = len(graph)
         self._count = count
-        self._rng, self._training = 2 * count, 2 * count + 1
-        self._memory: Memory = [None] * (2 * count + 2)
-        self._plans: dict[tuple[int, tuple[int, ...]], list[_BackwardStep]] = {}
+        self._rng, self._training = count, count + 1
+        self._memory: Memory = [None] * (count + 2)
+        self._plans: dict[tuple[int, tuple[int, ...]], tuple[list[_BackwardStep], bool]] = {}
         self._saved: dict[int, int] = {}
+        self._saving: dict[int, int] = {}
         self._literals: dict[int, tuple[int, ...]] = {}
         self._arguments: dict[int, tuple[int, ...]] = {}
         self._calls: dict[tuple[type[Node], int | bytes], Call] = {}
@@ -92,8 +103,7 @@ class ReferenceProgram(Program):
     ) -> _ForwardStep:
         call = self._calls.get((type(node), len(sources)))
         if call is None:
-            call = Call(spec, spec.forward, spec.forward_asks, spec.forward_keywords, len(sources))
-            self._calls[type(node), len(sources)] = call
+            call = self._calls[type(node), len(sources)] = Call(spec, len(sources))
         if self._constants and not self._constants.isdisjoint(sources):
             sources = self._arguments[i] = self._with_literals(spec, sources)
         if call.takes_inputs_only and not spec.hyperparameters and not spec.saves:
@@ -102,18 +112,17 @@ class ReferenceProgram(Program):
             self._literals[i] = tuple(
                 [self._literal(getattr(node, name)) for name in spec.hyperparameters]
             )
-        saved = None
         if spec.saves:
-            saved = self._saved[i] = self._literal(None)
+            self._saved[i] = self._saving[i] = self._literal(None)
         elif "saved_of_result" in spec.forward_asks:
             result = self.graph.sources[i][spec.inputs.index("result")]
             self._saved[i] = self._saved[result] if result in self._saved else self._literal(None)
         kept = self._saved.get(i, -1)
-        frame = (-1, -1, kept, -1, self._rng, self._training, *self._literals.get(i, ()), *sources)
+        frame = (-1, kept, self._rng, self._training, *self._literals.get(i, ()), *sources)
         slots = call.pick(frame)
-        if saved is None:
-            return call.function, *_arguments(slots), i
-        return call.function, gather(slots), saved, i
+        if spec.saves:
+            return call.function, gather(slots), None, i
+        return call.function, *_arguments(slots), i
 
     def _with_literals(self, spec: OperationSpec, sources: tuple[int, ...]) -> tuple[int, ...]:
         """Return the slots of inputs, some of which are constants.
@@ -129,12 +138,16 @@ class ReferenceProgram(Program):
             for slot in sources
         )
 
-    def _plan(self, of: int, wrt: tuple[int, ...]) -> list[_BackwardStep]:
-        """Plan a backward pass: only what leads from ``of`` to ``wrt`` is computed."""
+    def _plan(self, of: int, wrt: tuple[int, ...]) -> tuple[list[_BackwardStep], bool]:
+        """Plan a backward pass: only what leads from ``of`` to ``wrt`` is computed.
+
+        Returns the steps, and whether the gradients that they start from can be dropped.
+        """
         plan = self._plans.get((of, wrt))
         if plan is None:
+            leaves_only = all(self.graph.nodes[i].__operation__ is None for i in wrt)
             with collector_paused():
-                plan = self._plans[of, wrt] = self._new_plan(of, wrt)
+                plan = self._plans[of, wrt] = self._new_plan(of, wrt), leaves_only
         return plan
 
     def _new_plan(self, of: int, wrt: tuple[int, ...]) -> list[_BackwardStep]:
@@ -163,26 +176,23 @@ class ReferenceProgram(Program):
     def _backward_step(
         self, i: int, node: Node, spec: OperationSpec, sources: tuple[int, ...], flags: bytes
     ) -> _BackwardStep:
-        targets = sources
+        targets: tuple[Any, ...] = sources
         if False in flags:
-            targets = tuple([s if flag else -1 for s, flag in zip(sources, flags, strict=True)])
-        slot = self._count + i
+            targets = tuple([s if flag else None for s, flag in zip(sources, flags, strict=True)])
         if spec.backward is None:
-            return slot, partial(_not_differentiable, self.graph, i), slot, slot, targets
+            return i, partial(_not_differentiable, self.graph, i), None, None, targets, False
         call = self._calls.get((type(node), flags))
         if call is None:
-            call = Call(
-                spec, spec.backward, spec.backward_asks, spec.backward_keywords, len(sources)
-            )
-            if "wanted" in spec.backward_asks:
-                call.wanted = self._literal(spec.wanted(map(bool, flags)))
+            call = Call(spec, len(sources), spec.wanted(map(bool, flags)))
             self._calls[type(node), flags] = call
         frame = (
-            *(slot, i, self._saved.get(i, -1), call.wanted, self._rng, self._training),
+            *(i, self._saved.get(i, -1), self._rng, self._training),
             *self._literals.get(i, ()),
             *self._arguments.get(i, sources),
         )
-        return slot, call.function, *_arguments(call.pick(frame)), targets
+        slots = call.pick(frame)
+        arguments = _arguments(slots) if slots else (None, None)
+        return i, call.function, *arguments, targets, flags == _BOTH
 
     # Running them
 
@@ -193,15 +203,15 @@ class ReferenceProgram(Program):
         return memory
 
     def forward(self, memory: Memory) -> None:
-        result = -1
+        saving, result = self._saving, -1
         try:
             for call, first, second, result in self._steps:
-                if type(first) is int:
+                if second is not None:
                     memory[result] = call(memory[first], memory[second])
-                elif second is None:
-                    memory[result] = call(*first(memory))
+                elif result in saving:
+                    memory[result], memory[saving[result]] = _pair(call(*first(memory)))
                 else:
-                    memory[result], memory[second] = _pair(call(*first(memory)))
+                    memory[result] = call(*first(memory))
         except Exception as error:
             raise self._checks.forward_error(result, memory, error) from error
         if not self._verified:
@@ -223,11 +233,12 @@ class ReferenceProgram(Program):
                 if start is not None:
                     start(run, graph, node, inputs)
                 try:
-                    returned = _returned(call, first, second, memory)
-                    if type(first) is int or second is None:
-                        memory[i] = returned
+                    if second is not None:
+                        memory[i] = call(memory[first], memory[second])
+                    elif i in self._saving:
+                        memory[i], memory[self._saving[i]] = _pair(call(*first(memory)))
                     else:
-                        memory[i], memory[second] = _pair(returned)
+                        memory[i] = call(*first(memory))
                 except Exception as error:
                     raise self._checks.forward_error(i, memory, error) from error
                 if not isinstance(memory[i], (np.ndarray, np.generic)):
@@ -235,25 +246,43 @@ class ReferenceProgram(Program):
             if finish is not None:
                 finish(run, graph, node, inputs, shown(memory[i]))
 
-    def backward(self, memory: Memory, of: int, wrt: Iterable[int], seed: Array) -> Memory:
-        steps = self._plan(of, tuple(wrt))
-        count, float64 = self._count, np.float64
-        memory = memory + self._memory[len(memory) :]
-        memory[count + of] = seed
-        slot = count + of
+    def backward(  # noqa: PLR0912 - one loop: a call for each node would cost too much
+        self, memory: Memory, of: int, wrt: Iterable[int], seed: Array
+    ) -> Memory:
+        steps, leaves_only = self._plan(of, tuple(wrt))
+        float64 = np.float64
+        numbers = set(map(type, islice(memory, self._count))) == {float64}
+        gradients: Memory = [None] * self._count
+        gradients[of] = grad = seed
+        i = of
         try:
-            for slot, call, first, second, targets in steps:
-                if memory[slot] is None:
+            for i, call, first, second, targets, both in steps:
+                grad = gradients[i]
+                if grad is None:
                     continue
-                if type(first) is int:
-                    gradients = call(memory[first], memory[second])
+                if leaves_only:
+                    gradients[i] = None
+                if second is not None:
+                    returned = call(grad, memory[first], memory[second])
+                elif first is None:
+                    returned = call(grad)
                 else:
-                    gradients = call(*first(memory))
-                if type(gradients) is not tuple or len(gradients) != len(targets):
-                    gradients = self._checks.counted(gradients, len(targets), slot - count)
+                    returned = call(grad, *first(memory))
+                if numbers and both and type(returned) is tuple and len(returned) == 2:
+                    # Nothing to fit and no loop: large graphs consist of such steps.
+                    one, other = returned
+                    if type(one) is float64 and type(other) is float64:
+                        left, right = targets
+                        sofar = gradients[left]
+                        gradients[left] = one if sofar is None else sofar + one
+                        sofar = gradients[right]
+                        gradients[right] = other if sofar is None else sofar + other
+                        continue
+                if type(returned) is not tuple or len(returned) != len(targets):
+                    returned = self._checks.counted(returned, len(targets), i)
                 for k, source in enumerate(targets):
-                    gradient = gradients[k]
-                    if gradient is None or source < 0:
+                    gradient = returned[k]
+                    if gradient is None or source is None:
                         continue
                     value = memory[source]
                     if type(gradient) is not float64 or type(value) is not float64:
@@ -262,14 +291,14 @@ class ReferenceProgram(Program):
                         except AttributeError:  # a Python number or a list
                             fits = False
                         if not fits:
-                            gradient = self._checks.fitted(gradient, value, slot - count, k)
-                    sofar = memory[count + source]
-                    memory[count + source] = gradient if sofar is None else sofar + gradient
+                            gradient = self._checks.fitted(gradient, value, i, k)
+                    sofar = gradients[source]
+                    gradients[source] = gradient if sofar is None else sofar + gradient
         except (BackwardError, NotDifferentiableError):
             raise
         except Exception as error:
-            raise self._checks.backward_error(slot - count, memory, memory[slot], error) from error
-        return memory
+            raise self._checks.backward_error(i, memory, grad, error) from error
+        return gradients
 
     def backward_observed(
         self,
@@ -280,36 +309,36 @@ class ReferenceProgram(Program):
         observers: Observers,
         run: Run,
     ) -> Memory:
-        graph, count = self.graph, self._count
-        steps = {step[0] - count: step[1:] for step in self._plan(of, tuple(wrt))}
-        memory = memory + self._memory[len(memory) :]
-        memory[count + of] = seed
+        graph = self.graph
+        steps = {step[0]: step[1:] for step in self._plan(of, tuple(wrt))[0]}
+        gradients: Memory = [None] * self._count
+        gradients[of] = seed
         received: dict[int, list[tuple[Node | None, Array]]] = {of: [(None, seed)]}
         told = "run", "graph", "node"
         start = observers.caller("mf_backward_start", *told, "received", "grad")
         finish = observers.caller("mf_backward_finish", *told, "grad", "sent")
         for i in range(of, -1, -1):
-            node, grad = graph.nodes[i], memory[count + i]
+            node, grad = graph.nodes[i], gradients[i]
             if grad is None:
                 continue
             if start is not None:
                 start(run, graph, node, tuple(received.pop(i)), grad)
             if i not in steps:
                 continue
-            call, first, second, targets = steps[i]
+            call, first, second, targets, _ = steps[i]
             try:
-                gradients = _returned(call, first, second, memory)
+                returned = _returned(call, grad, first, second, memory)
             except NotDifferentiableError:
                 raise
             except Exception as error:
                 raise self._checks.backward_error(i, memory, grad, error) from error
-            if type(gradients) is not tuple or len(gradients) != len(targets):
-                gradients = self._checks.counted(gradients, len(targets), i)
+            if type(returned) is not tuple or len(returned) != len(targets):
+                returned = self._checks.counted(returned, len(targets), i)
             sent: dict[str, Array | None] = dict.fromkeys(spec_of(node).input_names(len(targets)))
             names = tuple(sent)
             for k, source in enumerate(targets):
-                gradient = gradients[k]
-                if gradient is None or source < 0:
+                gradient = returned[k]
+                if gradient is None or source is None:
                     continue
                 value = memory[source]
                 if (
@@ -320,15 +349,14 @@ class ReferenceProgram(Program):
                     gradient = self._checks.fitted(gradient, value, i, k)
                 sent[names[k]] = gradient
                 received.setdefault(source, []).append((node, gradient))
-                sofar = memory[count + source]
-                memory[count + source] = gradient if sofar is None else sofar + gradient
+                sofar = gradients[source]
+                gradients[source] = gradient if sofar is None else sofar + gradient
             if finish is not None:
                 finish(run, graph, node, grad, sent)
-        return memory
+        return gradients
 
     def gradients(self, memory: Memory, positions: Iterable[int]) -> list[Array | None]:
-        count = self._count
-        return [memory[count + position] for position in positions]
+        return [memory[position] for position in positions]
 
 
 def _arguments(slots: Sequence[int]) -> tuple[Any, Any]:
@@ -336,11 +364,13 @@ def _arguments(slots: Sequence[int]) -> tuple[Any, Any]:
     return (slots[0], slots[1]) if len(slots) == 2 else (gather(slots), None)
 
 
-def _returned(call: Callable[..., Any], first: Any, second: Any, memory: Memory) -> Any:
-    """Return what the function of a step returns."""
-    if type(first) is int:
-        return call(memory[first], memory[second])
-    return call(*first(memory))
+def _returned(
+    call: Callable[..., Any], grad: Array, first: Any, second: Any, memory: Memory
+) -> Any:
+    """Return what the function of a backward step returns."""
+    if second is not None:
+        return call(grad, memory[first], memory[second])
+    return call(grad) if first is None else call(grad, *first(memory))
 
 
 def _not_differentiable(graph: Graph, i: int, *_: Any) -> Never:

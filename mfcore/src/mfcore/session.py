@@ -274,13 +274,14 @@ class Session:
         program = self.program
         self._state.settle()
         if observers("run", self.running_step, self):
-            memory = self.run(feeds, training=True).propagate(place, self._places, None)
+            run = self.run(feeds, training=True)
+            memory, found = run.memory, run.propagate(place, self._places, None)
         else:
             memory = self._memory(feeds, training=True)
             program.forward(memory)
             seed = gradient_of_itself(self.graph, place, program.value(memory, place))
-            memory = program.backward(memory, place, self._places, seed)
-        self._state.update(optimizer, program.gradients(memory, self._places))
+            found = program.backward(memory, place, self._places, seed)
+        self._state.update(optimizer, program.gradients(found, self._places))
         value = program.value(memory, place)
         return float(value if type(value) is np.float64 else value.item())
 

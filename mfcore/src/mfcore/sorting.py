@@ -40,7 +40,7 @@ def sort(
     order = _kahn(found, edges, starts)
     nodes = tuple([found[i] for i in order])
     index = dict(zip(nodes, range(len(order)), strict=True))
-    return nodes, index, _sources(order, edges, starts, index)
+    return nodes, index, _sources(order, edges, starts)
 
 
 def topological(outputs: tuple[Node, ...]) -> list[Node]:
@@ -94,14 +94,15 @@ def _kahn(found: list[Node], edges: Integers, starts: Integers) -> Integers:
     return order
 
 
-def _sources(
-    order: Integers, edges: Integers, starts: Integers, index: dict[Node, int]
-) -> list[tuple[int, ...]]:
-    """Return the positions of each node's inputs, for the nodes in order."""
-    position = [0] * len(order)
-    for place, i in zip(index.values(), order, strict=True):  # the same integers, kept once
+def _sources(order: Integers, edges: Integers, starts: Integers) -> list[tuple[int, ...]]:
+    """Return the positions of each node's inputs, for the nodes in order.
+
+    Each has integers of its own: a run finds them in memory beside each other, in its order.
+    """
+    position = array("q", bytes(8 * len(order)))
+    for place, i in enumerate(order):
         position[i] = place
-    placed = list(map(position.__getitem__, edges))
+    placed = array("q", map(position.__getitem__, edges))
     return [tuple(placed[starts[i] : starts[i + 1]]) for i in order]
 
 

@@ -135,7 +135,7 @@ class CompiledProgram(Program):
         self.engine = engine
         self.reason = ""
         count = self._count = len(graph)
-        self._rng, self._training = 2 * count, 2 * count + 1
+        self._rng, self._training = count, count + 1
         self._leaves = [graph.position(node) for node in (*graph.inputs, *graph.parameters)]
         self._outputs = [graph.position(node) for node in graph.outputs]
         self.draws = any(
@@ -159,7 +159,7 @@ class CompiledProgram(Program):
     # Runs
 
     def new_memory(self, rng: np.random.Generator | None, training: bool) -> Memory:
-        memory = RunMemory([None] * (2 * self._count + 2))
+        memory = RunMemory([None] * (self._count + 2))
         memory[self._rng] = rng
         memory[self._training] = training
         return memory
@@ -229,13 +229,13 @@ class CompiledProgram(Program):
         except Exception:
             self._reference_backward(memory, of, wanted, seed)  # raises what names the node
             raise
-        memory = RunMemory(memory)
+        found_by_node: Memory = [None] * self._count
         for position, reached in zip(wanted, there, strict=True):
-            memory[self._count + position] = next(gradients) if reached else None
-        return memory
+            found_by_node[position] = next(gradients) if reached else None
+        return found_by_node
 
     def gradients(self, memory: Memory, positions: Iterable[int]) -> list[Array | None]:
-        return [memory[self._count + position] for position in positions]
+        return [memory[position] for position in positions]
 
     def forward_observed(self, memory: Memory, observers: Observers, run: Run) -> None:
         assert isinstance(memory, RunMemory)
