@@ -27,7 +27,7 @@ from mfcore.domain import (
     shares,
 )
 from mfcore.errors import DefinitionError
-from mfcore.testing import examine_operation, samples_of
+from mfcore.testing import Examination, examine_operation, samples_of
 from mfcore.testing.strategies import arrays, samples
 from miniflow.cli import main
 
@@ -215,7 +215,7 @@ def test_a_domain_that_says_nothing_is_an_error(make, told):
 
 
 def test_a_failure_is_told_by_the_smallest_example():
-    told = examine_operation(WrongBeyondTwo)["examples"].message
+    told = Examination.of_operation(WrongBeyondTwo).outcome("examples").message
 
     assert told.startswith(
         "gradients: the gradient of x is wrong, most of all at x[]: backward says"
@@ -224,8 +224,8 @@ def test_a_failure_is_told_by_the_smallest_example():
 
 
 def test_what_forward_refuses_is_told_by_the_smallest_example():
-    undefined = examine_operation(IsNotDefinedWhereItSays)["examples"].message
-    refused = examine_operation(RefusesShapesThatItsDomainAllows)["examples"].message
+    undefined = Examination.of_operation(IsNotDefinedWhereItSays).outcome("examples").message
+    refused = Examination.of_operation(RefusesShapesThatItsDomainAllows).outcome("examples").message
 
     assert undefined.endswith(
         "not finite where its domain allows it; the smallest example found: -1."
@@ -236,7 +236,9 @@ def test_what_forward_refuses_is_told_by_the_smallest_example():
 
 
 def test_examples_are_the_same_each_time():
-    one, two = (examine_operation(mfops_nn.CrossEntropy)["examples"] for _ in range(2))
+    one, two = (
+        Examination.of_operation(mfops_nn.CrossEntropy).outcome("examples") for _ in range(2)
+    )
 
     assert one == two
     assert one.message == "25 examples, drawn by hypothesis"
@@ -250,7 +252,7 @@ def test_samples_are_drawn_from_the_domain():
 
 
 def test_what_is_expected_to_fail_is_not_held_against_examples():
-    assert examine_operation(mfops_basic.Max)["examples"].status == "passed"
+    assert Examination.of_operation(mfops_basic.Max).outcome("examples").status == "passed"
 
 
 @pytest.mark.usefixtures("without_hypothesis")
@@ -273,7 +275,7 @@ def test_without_hypothesis_the_command_says_so():
 
 @pytest.mark.usefixtures("without_hypothesis")
 def test_without_hypothesis_what_is_wrong_is_caught_but_not_made_smaller():
-    outcome = examine_operation(WrongBeyondTwo)["examples"]
+    outcome = Examination.of_operation(WrongBeyondTwo).outcome("examples")
 
     assert outcome.status == "failed"
     assert "; the first of the examples: " in outcome.message

@@ -26,6 +26,7 @@ from mfcore.testing import (
     OPERATION_CHECKS,
     OPTIMIZER_CHECKS,
     CheckError,
+    Examination,
     check_operation,
     check_optimizer,
     examine_operation,
@@ -40,25 +41,35 @@ def _shown(part):
     return part if isinstance(part, str) else part.__name__
 
 
-@pytest.mark.parametrize(("check", "operation"), OPERATIONS, ids=_shown)
-def test_a_wrong_operation_is_caught_by_the_check_meant_for_it(check, operation):
-    # A file names the pack of an operation, so that there has to be one.
-    pack = SimpleNamespace(mf_operations=mf.hookimpl(lambda: [operation]))
+@pytest.fixture(scope="module")
+def wrong_pack():
+    """A pack of all wrong operations: a file names the pack of an operation."""
+    pack = SimpleNamespace(mf_operations=mf.hookimpl(lambda: [cls for _, cls in OPERATIONS]))
     pack.mf_operations.__name__ = "mf_operations"
     registry = mf.Registry(disabled=())
     registry.register(pack, "wrong_operations")
-    with mf.registry.using(registry):
-        report = examine_operation(operation)
+    return registry
 
-    assert report[check].status == "failed", str(report)
-    assert not report.ok
+
+@pytest.mark.parametrize(("check", "operation"), OPERATIONS, ids=_shown)
+def test_a_wrong_operation_is_caught_by_the_check_meant_for_it(check, operation, wrong_pack):
+    with mf.registry.using(wrong_pack):
+        outcome = Examination.of_operation(operation).outcome(check)
+
+    assert outcome.status == "failed", outcome
 
 
 @pytest.mark.parametrize(("check", "optimizer"), OPTIMIZERS, ids=_shown)
 def test_a_wrong_optimizer_is_caught_by_the_check_meant_for_it(check, optimizer):
-    report = examine_optimizer(optimizer)
+    outcome = Examination.of_optimizer(optimizer).outcome(check)
 
-    assert report[check].status == "failed", str(report)
+    assert outcome.status == "failed", outcome
+
+
+def test_a_wrong_operation_is_no_right_one():
+    report = examine_operation(WrongInOneElement)
+
+    assert [outcome.check for outcome in report.failures] == ["gradients"]
     assert not report.ok
 
 
@@ -194,7 +205,7 @@ def test_engines_are_compared_in_training_where_an_operation_differs_there():
 
 
 def test_a_wrong_step_is_told_with_hyperparameters_element_and_both_numbers():
-    told = examine_optimizer(ForgetsNesterov)["formula"].message
+    told = Examination.of_optimizer(ForgetsNesterov).outcome("formula").message
 
     assert re.match(
         r"step 1 of ForgetsNesterov\(.*nesterov=True.*\) is not the formula's, most of all at "
@@ -204,14 +215,14 @@ def test_a_wrong_step_is_told_with_hyperparameters_element_and_both_numbers():
 
 
 def test_a_formula_is_told_with_its_source():
-    outcome = examine_optimizer(mfoptim.Adam)["formula"]
+    outcome = Examination.of_optimizer(mfoptim.Adam).outcome("formula")
 
     assert outcome.message.startswith("Kingma and Ba (2015)")
     assert outcome.cases == 192
 
 
 def test_an_optimizer_without_a_formula_is_told_how_to_state_it():
-    outcome = examine_optimizer(ClimbsInsteadOfDescending)["formula"]
+    outcome = Examination.of_optimizer(ClimbsInsteadOfDescending).outcome("formula")
 
     assert outcome.status == "not applicable"
     assert outcome.message.startswith("no published formula is stated: give it a static method")
@@ -237,7 +248,7 @@ def test_a_formula_that_cannot_be_used_is_a_failure(formula, told):
 
     Plain.formula = formula
 
-    outcome = examine_optimizer(Plain)["formula"]
+    outcome = Examination.of_optimizer(Plain).outcome("formula")
 
     assert outcome.status == "failed"
     assert told in outcome.message
