@@ -1,6 +1,7 @@
 """Model files: a graph, its arrays and what it needs, in one safetensors file.
 
-The format of the file is in ``safetensors.py``, that of the graph in ``graph_json.py``.
+The format of the file is in ``safetensors.py``, that of the graph in ``graph_json.py``, and
+what training needs to go on in ``saved_optimizer.py``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,24 +22,20 @@ from mfcore.errors import (
     GraphFormatError,
     ModelFileAccessError,
     ModelFileError,
-    type_name,
 )
 from mfcore.graph import Graph
 from mfcore.graph_json import MOST_ELEMENTS, decoded_graph, encoded_graph, outputs_by_name
 from mfcore.json_values import Decoder, Encoder
 from mfcore.needed_packs import PACKS, check_packs, needed_packs, origin
 from mfcore.node import Array, Node, Parameter
-from mfcore.optimizer import OptimizerState, optimizer_spec
-from mfcore.random_states import generator_in, random_state
-from mfcore.safetensors import (
-    Tensors,
-    brief,
-    check_text,
-    encoded,
-    is_size,
-    opened,
-    parsed,
-    read_header,
+from mfcore.random_states import generator_in
+from mfcore.safetensors import Tensors, check_text, encoded, opened, parsed, read_header
+from mfcore.saved_optimizer import (
+    SavedOptimizer,
+    decoded_optimizer,
+    decoded_random_state,
+    encoded_optimizer,
+    encoded_random_state,
 )
 from mfcore.session import Session
 
@@ -76,8 +73,7 @@ class Model:
     packs: dict[str, str]
     optimizer: Any = None
     steps: int = 0
-    _optimizer_name: str = attrs.field(default="", repr=False)
-    _states: tuple[OptimizerState, ...] = attrs.field(default=(), repr=False)
+    _saved: SavedOptimizer | None = attrs.field(default=None, repr=False)
     _random: dict[str, Any] | None = attrs.field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> Node:
@@ -130,25 +126,26 @@ class Model:
             seed = generator_in(self._random)
         session = Session(self.graph, engine=engine, seed=seed)
         chosen = self.optimizer if optimizer is None else optimizer
-        if chosen is None:
-            if self._optimizer_name:
-                raise ModelFileError(
-                    f"a hyperparameter of the saved {self._optimizer_name} has no place in a "
-                    f"file, such as a schedule that is a plain function: give an optimizer like "
-                    f"it, `model.session(optimizer=...)`"
-                )
+        saved = self._saved
+        if chosen is None and saved is None:
             return session
-        name = Encoder().optimizer(type(chosen))
-        if name != self._optimizer_name:
-            there = (
-                f"the state is that of {self._optimizer_name}"
-                if self._optimizer_name
-                else ("no state was loaded: `mf.load(path, optimizer_state=True)`")
+        if chosen is None:
+            assert saved is not None
+            raise ModelFileError(
+                f"a hyperparameter of the saved {saved.name} has no place in a file, such as a "
+                f"schedule that is a plain function: give an optimizer like it, "
+                f"`model.session(optimizer=...)`"
             )
-            raise ModelFileError(f"{name} cannot go on: {there}")
+        name = Encoder().optimizer(type(chosen))
+        if saved is None:
+            raise ModelFileError(
+                f"{name} cannot go on: no state was loaded: `mf.load(path, optimizer_state=True)`"
+            )
+        if name != saved.name:
+            raise ModelFileError(f"{name} cannot go on: the state is that of {saved.name}")
         try:
             session.restore(
-                session.parameters, chosen, self._states, updates=self.steps, steps=self.steps
+                session.parameters, chosen, saved.states, updates=self.steps, steps=self.steps
             )
         except ExecutionError as error:
             raise ModelFileError(f"{name} cannot go on: {error}") from error
@@ -266,9 +263,10 @@ def _contents(
     packs |= {name: origin(pack) for name, pack in sorted(encoder.packs.items())}
     if optimizer_state:
         with_optimizer = Encoder(store)
-        metadata[_OPTIMIZER] = _json(_optimizer_entry(graph, session, with_optimizer))
+        metadata[_OPTIMIZER] = _json(encoded_optimizer(graph, session, with_optimizer))
         packs |= {name: origin(pack) for name, pack in with_optimizer.packs.items()}
-        metadata[_RANDOM] = _json(_random_entry(session))
+        assert session is not None
+        metadata[_RANDOM] = _json(encoded_random_state(session))
     metadata[PACKS] = _json(packs)
     return encoded(tensors, metadata)
 
@@ -283,42 +281,6 @@ def _values_of(graph: Graph, session: Session | None) -> Callable[[Parameter], A
             f"the graph that the session runs"
         )
     return values.__getitem__
-
-
-def _optimizer_entry(graph: Graph, session: Session | None, encoder: Encoder) -> dict[str, Any]:
-    updates = None if session is None else session.optimizer_state()
-    if session is None or updates is None:
-        raise ModelFileError("there is no state of an optimizer: no session that has trained")
-    optimizer, by_node = (
-        updates.optimizer,
-        dict(zip(session.graph.parameters, updates.states, strict=True)),
-    )
-    try:
-        hyperparameters: Any = {
-            name: encoder.value(getattr(optimizer, name), f"optimizer.{name}")
-            for name in optimizer_spec(optimizer).hyperparameters
-        }
-    except GraphFormatError:  # a schedule: any function may be one
-        hyperparameters = None
-    return {
-        "optimizer": encoder.optimizer(type(optimizer)),
-        "hyperparameters": hyperparameters,
-        "steps": updates.steps,
-        "states": [
-            encoder.value(tuple(by_node[node]), f"optimizer.{graph.name(node)}")
-            for node in graph.parameters
-        ],
-    }
-
-
-def _random_entry(session: Session | None) -> dict[str, Any]:
-    assert session is not None
-    state = random_state(session.rng)
-    try:
-        generator_in(state)
-    except ValueError as error:
-        raise ModelFileError(f"the session's random numbers cannot be saved: {error}") from None
-    return state
 
 
 def _json(value: Any) -> str:
@@ -351,9 +313,10 @@ def _model(
     versions = {name: pack.version for name, pack in packs.items()}
     if optimizer is None:
         return Model(graph, outputs, versions)
-    return Model(
-        graph, outputs, versions, *_optimizer(optimizer, graph, decoder), _random(metadata)
-    )
+    saved, random = decoded_optimizer(optimizer, graph, decoder), None
+    if _RANDOM in metadata:  # files of an earlier mfcore do not say it
+        random = decoded_random_state(parsed(metadata[_RANDOM], "its random state"))
+    return Model(graph, outputs, versions, saved.optimizer, saved.steps, saved, random)
 
 
 def _names(*contents: Any) -> Iterator[str]:
@@ -368,67 +331,6 @@ def _names(*contents: Any) -> Iterator[str]:
             for kind in ("operation", "optimizer", "schedule"):
                 if isinstance(content.get(kind), str):
                     yield content[kind]
-
-
-def _random(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return where random numbers stood; files of an earlier mfcore do not say it."""
-    if _RANDOM not in metadata:
-        return None
-    state = parsed(metadata[_RANDOM], "its random state")
-    try:
-        generator_in(state)
-    except ValueError as error:
-        raise ModelFileError(f"its random state cannot be used: {error}") from None
-    return state  # type: ignore[no-any-return]
-
-
-def _optimizer(
-    entry: Any, graph: Graph, decoder: Decoder
-) -> tuple[Any, int, str, tuple[OptimizerState, ...]]:
-    """Return the optimizer, its steps, its name, and its state of each parameter."""
-    keys = {"optimizer", "hyperparameters", "steps", "states"}
-    if not isinstance(entry, dict) or entry.keys() != keys:
-        raise ModelFileError(f"its optimizer must have {', '.join(sorted(keys))}")
-    name, given, steps, states = (
-        entry[key] for key in ("optimizer", "hyperparameters", "steps", "states")
-    )
-    if not is_size(steps) or not isinstance(states, list):
-        raise ModelFileError("its optimizer must have a number of steps, and a list of states")
-    if len(states) != len(graph.parameters):
-        raise ModelFileError(
-            f"it has the optimizer's state of {len(states)} parameters, and "
-            f"{len(graph.parameters)} parameters"
-        )
-    cls = decoder.optimizer(name)
-    optimizer = None
-    if given is not None:
-        if not isinstance(given, dict) or given.keys() - set(optimizer_spec(cls).hyperparameters):
-            raise ModelFileError(f"{name} has no such hyperparameters as {brief(given)}")
-        values = {key: decoder.value(value) for key, value in given.items()}
-        try:
-            optimizer = cls(**values)
-            expected = [
-                optimizer_spec(cls).initial_state(optimizer, node.value)
-                for node in graph.parameters
-            ]
-        except Exception as error:  # a converter or validator of any pack
-            raise ModelFileError(f"{name}: {type_name(error)}: {error}") from error
-    decoded = tuple([decoder.value(state) for state in states])
-    if optimizer is not None:
-        for node, state, first in zip(graph.parameters, decoded, expected, strict=True):
-            _check_state(graph, name, node, state, first)
-    return optimizer, steps, name, decoded
-
-
-def _check_state(graph: Graph, name: str, node: Parameter, state: Any, first: Any) -> None:
-    if not isinstance(state, tuple) or _kinds(state) != _kinds(first):
-        raise ModelFileError(
-            f"the state of {graph.name(node)} is {brief(state)}; {name} keeps {_kinds(first)}"
-        )
-
-
-def _kinds(state: Sequence[Any]) -> list[Any]:
-    return [(getattr(x, "shape", ()), str(getattr(x, "dtype", type_name(x)))) for x in state]
 
 
 @contextmanager

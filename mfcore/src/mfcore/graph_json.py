@@ -15,7 +15,7 @@ import numpy as np
 
 from mfcore.errors import GraphFormatError, MiniFlowError, ShapeError, type_name
 from mfcore.graph import Graph, collector_paused
-from mfcore.json_values import Decoder, Encoder
+from mfcore.json_values import LONGEST_MESSAGE, Decoder, Encoder
 from mfcore.node import Array, Constant, Input, Node, Parameter
 from mfcore.operation import spec_of
 from mfcore.safetensors import MOST_AXES, brief
@@ -34,7 +34,6 @@ _KEYS = {
     "mfcore.Constant": {"operation", "name", "value"},
 }
 _OPERATION_KEYS = {"operation", "name", "inputs", "hyperparameters"}
-_LONGEST_MESSAGE = 1000
 
 _LARGEST_NUMBER, _LARGEST_SIZE, _LARGEST_PRODUCT = 2**10, 2**14, 2**20
 """Of single hyperparameters, of those in tuples, of a tuple's product.
@@ -240,7 +239,7 @@ def decoded_graph(description: Any, decoder: Decoder, most_elements: int = MOST_
     try:
         graph = Graph(*(built[place] for place in outputs.values()))
     except MiniFlowError as error:
-        raise GraphFormatError(str(error)[:_LONGEST_MESSAGE]) from None
+        raise GraphFormatError(str(error)[:LONGEST_MESSAGE]) from None
     if len(graph) < len(built):
         unused = next(i for i, node in enumerate(built) if node not in graph)
         raise GraphFormatError(f"node {unused} is needed by no output")
@@ -266,7 +265,7 @@ def _node(
     except GraphFormatError as error:
         raise GraphFormatError(f"{label}: {error}") from error.__cause__
     except Exception as error:  # a converter or validator of any pack
-        said = str(error)[:_LONGEST_MESSAGE]
+        said = str(error)[:LONGEST_MESSAGE]
         raise GraphFormatError(f"{label}: {type_name(error)}: {said}") from error
 
 

@@ -23,6 +23,9 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 """The dtypes of arrays in files, by name."""
 
+LONGEST_MESSAGE = 1000
+"""Characters that a message repeats of another one, which may repeat what a file holds."""
+
 _DEEPEST = 32
 _LONGEST_NAME = 200
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -310,7 +313,8 @@ class Decoder:
         try:
             return cls(**given)
         except Exception as error:  # a converter or validator of any pack
-            raise GraphFormatError(f"{name}: {type_name(error)}: {error}") from error
+            said = str(error)[:LONGEST_MESSAGE]
+            raise GraphFormatError(f"{name}: {type_name(error)}: {said}") from error
 
     def _slice(self, content: Any, depth: int) -> slice:
         start, stop, step = self._list(content, depth)
