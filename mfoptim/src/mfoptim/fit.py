@@ -20,7 +20,7 @@ from mfoptim.callbacks import Callbacks
 from mfoptim.checkpoint import Checkpoint, Keeper, Resumed, newest
 from mfoptim.errors import CheckpointError, FitError
 from mfoptim.fingerprint import described, of_data, of_graph, of_optimizer, of_versions
-from mfoptim.history import History
+from mfoptim.history import History, Stopped
 from mfoptim.progress import Progress
 from mfoptim.saved_training import set_random_state
 from mfoptim.training import Training
@@ -157,14 +157,9 @@ def fit(
             set_random_state(resumed.path, split_rng, resumed.saved.streams.get("split"))
         split_state = random_state(split_rng)
         whole = arrays
-        held_out: dict[Input, Array] | None = None
-        if validation_data is not None:
-            if validation_split:
-                raise FitError("give either validation_split or validation_data, not both")
-            held_out = checked_data(graph, validation_data, "validation_data")
+        arrays, held_out = _held_out(graph, whole, validation_split, validation_data, split_rng)
+        if held_out is not None and validation_data is not None:
             problems += _problems(graph, held_out, "validation ")
-        elif validation_split:
-            arrays, held_out = split(arrays, validation_split, split_rng)
         batches = _batches(graph, arrays, batch_size, sampling)
         validation = None if held_out is None else Batches(held_out, batches.size)
         called.check_monitors(
@@ -172,11 +167,7 @@ def fit(
             checkpoint,
         )
         session = _session(graph, engine, session_rng, session)
-        for parameter in graph.parameters:
-            value = np.reshape(session[parameter], (1, -1))
-            if not np.isfinite(value).all():
-                problems.append(f"parameter {graph.name(parameter)} holds NaN or inf at the start")
-
+        problems += _problems_of_parameters(session)
         fingerprint, versions = {}, {}
         if checkpoint is not None or resumed is not None:
             fingerprint = {
@@ -192,14 +183,14 @@ def fit(
             }
             versions = of_versions(graph, optimizer, session.engine)
         training = Training(
-            session,
-            node,
-            optimizer,
-            batches,
-            validation,
-            called,
-            rows_rng,
-            finite_data,
+            session=session,
+            cost=node,
+            optimizer=optimizer,
+            batches=batches,
+            validation=validation,
+            callbacks=called,
+            rng=rows_rng,
+            finite_data=finite_data,
             planned=epochs * batches.steps,
             problems=problems,
             split_state=split_state,
@@ -208,19 +199,24 @@ def fit(
         )
         _keep_and_go_on(training, checkpoint, resumed, epochs)
         stopped = training.run(epochs, resumed)
-        history = History(
-            session=session,
-            loss=[epoch["loss"] for epoch in training.epochs],
-            validation_loss=[epoch["validation_loss"] for epoch in training.epochs if validation],
-            seconds=[epoch["seconds"] for epoch in training.epochs],
-            steps=training.steps,
-            stopped=stopped,
-            problems=[*training.problems, *training.unwritten()],
-        )
+        history = _history(training, stopped)
         called.fire("on_train_finish", session, history)
     if stopped.reason == "diverged":
         warnings.warn(stopped.message, DivergenceWarning, stacklevel=2)
     return history
+
+
+def _history(training: Training, stopped: Stopped) -> History:
+    epochs = training.epochs
+    return History(
+        session=training.session,
+        loss=[epoch["loss"] for epoch in epochs],
+        validation_loss=[epoch["validation_loss"] for epoch in epochs if training.validation],
+        seconds=[epoch["seconds"] for epoch in epochs],
+        steps=training.steps,
+        stopped=stopped,
+        problems=[*training.problems, *training.unwritten()],
+    )
 
 
 def _keep_and_go_on(
@@ -317,6 +313,29 @@ def _problems(graph: Graph, arrays: Mapping[Input, Array], prefix: str) -> list[
         for node, array in arrays.items()
         for problem in not_finite(prefix + graph.name(node), array)
     ]
+
+
+def _problems_of_parameters(session: Session) -> list[str]:
+    return [
+        f"parameter {session.graph.name(node)} holds NaN or inf at the start"
+        for node in session.graph.parameters
+        if not np.isfinite(session[node]).all()
+    ]
+
+
+def _held_out(
+    graph: Graph,
+    arrays: dict[Input, Array],
+    share: float,
+    given: Mapping[Any, Any] | None,
+    rng: np.random.Generator,
+) -> tuple[dict[Input, Array], dict[Input, Array] | None]:
+    """Return the rows to train on, and those to validate with: given, drawn, or none."""
+    if given is not None:
+        if share:
+            raise FitError("give either validation_split or validation_data, not both")
+        return arrays, checked_data(graph, given, "validation_data")
+    return split(arrays, share, rng) if share else (arrays, None)
 
 
 def _batches(
