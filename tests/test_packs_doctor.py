@@ -250,7 +250,7 @@ def test_no_command_installs_what_only_bears_the_name_of_a_missing_module(diagno
 def test_a_pack_that_a_setting_asks_for_and_is_not_installed_is_a_problem(diagnosis, monkeypatch):
     monkeypatch.setenv("MINIFLOW_PACKS", "good,absent")
 
-    code, found = diagnosis(entry_point("good"), entry_point("other"))
+    code, found = diagnosis(entry_point("good"), entry_point("other"), entry_point("third"))
 
     assert code == 1
     (problem,) = found["problems"]
@@ -260,7 +260,8 @@ def test_a_pack_that_a_setting_asks_for_and_is_not_installed_is_a_problem(diagno
         "take absent out of MINIFLOW_PACKS",
     ]
     assert found["notes"] == [
-        "pack other (other-dist 2.5) is not used: not among the packs of MINIFLOW_PACKS"
+        "packs other (other-dist 2.5), third (third-dist 2.5) are not used: "
+        "not among the packs of MINIFLOW_PACKS"
     ]
 
 

@@ -252,10 +252,14 @@ def _notes(registry: Registry, packs: list[Pack]) -> list[str]:
     notes = []
     if not registry.autoload:
         notes.append("installed packs are not looked for (MINIFLOW_AUTOLOAD=0, or in code)")
+    unused: dict[str, list[str]] = {}
+    for pack in packs:
+        if pack.status == "disabled":
+            unused.setdefault(pack.reason, []).append(f"{pack.name} ({origin(pack)})")
     notes += [
-        f"pack {pack.name} ({origin(pack)}) is not used: {pack.reason}"
-        for pack in packs
-        if pack.status == "disabled"
+        f"pack{'s' if len(named) > 1 else ''} {', '.join(named)} "
+        f"{'are' if len(named) > 1 else 'is'} not used: {reason}"
+        for reason, named in unused.items()
     ]
     if registry.disabled is not None and registry.autoload:
         notes += [
