@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from mfcore.asking import takes_many
@@ -68,17 +69,14 @@ class Call:
         self.function = _positional(spec, sizes, many, wanted)
 
 
-def gather(slots: Sequence[int]) -> Callable[[Sequence[Any]], Any]:
-    """Return what reads the given slots of a list of values, as a sequence."""
+def gather(slots: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """Return what reads the given slots of a list of values, as a tuple."""
     if not slots:
-        return _nothing
+        return lambda _values: ()
     if len(slots) == 1:
-        return itemgetter(slice(slots[0], slots[0] + 1))
+        slot = slots[0]
+        return lambda values: (values[slot],)
     return itemgetter(*slots)
-
-
-def _nothing(_values: Sequence[Any]) -> tuple[()]:
-    return ()
 
 
 def _positional(
@@ -110,6 +108,14 @@ def _positional(
             given += parts
     if given == taken:
         return function
+    if given == [*taken, "wanted"]:  # as a default it costs no call of its own
+        return FunctionType(
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            (wanted,),
+            function.__closure__,
+        )
     source = f"lambda {', '.join(taken)}: function({', '.join(given)})"
     made: Callable[..., Any] = eval(source, {"function": function, "wanted": wanted})
     return made

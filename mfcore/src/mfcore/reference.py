@@ -251,7 +251,9 @@ class ReferenceProgram(Program):
     ) -> Memory:
         steps, leaves_only = self._plan(of, tuple(wrt))
         float64 = np.float64
-        numbers = set(map(type, islice(memory, self._count))) == {float64}
+        numbers = type(memory[0]) is float64 and (
+            set(map(type, islice(memory, self._count))) == {float64}
+        )
         gradients: Memory = [None] * self._count
         gradients[of] = grad = seed
         i = of
@@ -267,7 +269,7 @@ class ReferenceProgram(Program):
                 elif first is None:
                     returned = call(grad)
                 else:
-                    returned = call(grad, *first(memory))
+                    returned = call(*((grad,) + first(memory)))  # quicker than (grad, *...)
                 if numbers and both and type(returned) is tuple and len(returned) == 2:
                     # Nothing to fit and no loop: large graphs consist of such steps.
                     one, other = returned
