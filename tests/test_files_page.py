@@ -12,7 +12,7 @@ def test_the_page_on_files_says_what_its_programs_print(page_of_programs, tmp_pa
     monkeypatch.chdir(tmp_path)
     blocks = page_of_programs("docs/files.md")
 
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for printed, said in blocks:
         assert printed == said
 

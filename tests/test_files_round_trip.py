@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import ModuleType
 
 import attrs
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from operation_samples import SAMPLES
 
 import mfcore as mf
+import mfops_nn.pack
+import mfoptim.pack
 from mfcore import Constant, Graph, Input, Parameter, Registry, Session, registry
 from mfcore.errors import (
     GraphError,
@@ -578,10 +581,12 @@ class Twice(mf.Node):
         return x * 2.0
 
 
-def with_pack(version, rule=None):
-    plugin = pack_of(Twice)
+def with_pack(version, rule=None, operations=(Twice,), migration=None):
+    plugin = pack_of(*operations)
     if rule is not None:
         plugin.mf_file_compatibility = mf.hookimpl(rule)
+    if migration is not None:
+        plugin.mf_file_migration = mf.hookimpl(migration)
     point = EntryPoint("mfops_mine", Distribution("mfops-mine", version), plugin)
     return registry.using(Registry(entry_points=lambda: [point], disabled=()))
 
@@ -687,6 +692,93 @@ def test_a_rule_that_fails_warns_and_the_default_holds(needs_a_pack, rule, fault
     with pytest.warns(PackVersionWarning, match=rf"{fault}.*; results may differ"):
         model = load_with_rule(needs_a_pack, rule, version="2.0")
     assert model.session(engine="reference").run()[model["out"]].tolist() == [2.0]
+
+
+@mf.operation
+class Scaled(mf.Node):
+    """What ``Twice`` is called in a later version, with a hyperparameter more."""
+
+    x: mf.Node
+    factor: float = mf.hyperparameter()
+
+    @staticmethod
+    def forward(x, factor):
+        return x * factor
+
+
+def test_mf_file_migration_takes_over_other_names_and_hyperparameters(needs_a_pack):
+    told = []
+
+    def migration(saved, name, hyperparameters):
+        told.append((saved, name, hyperparameters))
+        return "Scaled", {"factor": 2.0}
+
+    with with_pack("1.4.3", operations=[Scaled], migration=migration):
+        model = mf.load(needs_a_pack)
+        mf.save(needs_a_pack, model.outputs)
+        assert type(mf.load(needs_a_pack)["out"]) is Scaled
+
+    assert told == [("1.4.2", "Twice", {})]
+    assert model.session(engine="reference").run()[model["out"]].tolist() == [2.0]
+
+
+def test_mf_file_migration_may_leave_everything_as_it_is(needs_a_pack):
+    with with_pack("1.4.3", migration=lambda: None):
+        assert type(mf.load(needs_a_pack)["out"]) is Twice
+
+
+def migration_that_raises(hyperparameters):
+    return "Scaled", {"factor": hyperparameters["by"]}
+
+
+@pytest.mark.parametrize(
+    ("migration", "said"),
+    [
+        (migration_that_raises, "cannot take over Twice of another version: KeyError: 'by'"),
+        (lambda: "Scaled", "cannot take over Twice of another version: ValueError"),
+        (lambda: (Scaled, {}), "cannot take over Twice .* is no name"),
+        (lambda: ("Scaled", {"by": 2.0}), "no hyperparameter 'by'; it has factor"),
+        (lambda: ("Gone", {}), "no enabled pack provides an operation 'mfops_mine.Gone'"),
+    ],
+)
+def test_a_migration_that_fails_is_named(needs_a_pack, migration, said):
+    with (
+        with_pack("1.4.3", operations=[Scaled], migration=migration),
+        pytest.raises(ModelFileError, match=rf"node 1 \(mfops_mine.Twice\): .*{said}"),
+    ):
+        mf.load(needs_a_pack)
+
+
+def test_optimizers_and_schedules_migrate_too(path):
+    nodes = network()
+    optimizer = Adam(CosineDecay(0.1, steps=3))
+    session = Session(nodes["cost"])
+    session.step(FEEDS, optimizer)
+    mf.save(path, nodes["cost"], session, optimizer_state=True)
+    data = path.read_bytes()
+    for new, old in ((b"mfoptim.Cosine", b"mfoptim.Kosine"), (b"beta1", b"betaA")):
+        assert data.count(new) == 1
+        data = data.replace(new, old)
+    installed = registry.current().packs()
+    (version,) = {pack.version for pack in installed if pack.name == "mfoptim"}
+    said = b'mfoptim\\",\\"version\\":\\"'
+    other = version[:-1] + "z"
+    path.write_bytes(data.replace(said + version.encode(), said + other.encode()))
+
+    def migration(saved, name, hyperparameters):
+        assert saved == other
+        if name == "KosineDecay":
+            return "CosineDecay", hyperparameters
+        return name, {key.replace("betaA", "beta1"): x for key, x in hyperparameters.items()}
+
+    plugin = ModuleType("plugin")
+    plugin.mf_optimizers = mfoptim.pack.mf_optimizers
+    plugin.mf_schedules = mfoptim.pack.mf_schedules
+    plugin.mf_file_migration = mf.hookimpl(migration)
+    point = EntryPoint("mfoptim", Distribution("mfoptim", version), plugin)
+    nn = EntryPoint("mfops_nn", Distribution("mfops_nn", version), mfops_nn.pack)
+    with registry.using(Registry(entry_points=lambda: [point, nn], disabled=())):
+        assert mf.load(path, optimizer_state=True).optimizer == optimizer
 
 
 def test_a_pack_that_only_a_hyperparameter_names_is_needed_too(path):

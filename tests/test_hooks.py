@@ -24,7 +24,7 @@ REGISTRATION = (
     *("mf_operations", "mf_optimizers", "mf_schedules", "mf_engines", "mf_tracers", "mf_drawers"),
     "mf_commands",
 )
-FILES = ("mf_file_compatibility",)
+FILES = ("mf_file_compatibility", "mf_file_migration")
 SPECS = [name for name in vars(hookspecs) if name.startswith("mf_")]
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -341,11 +341,15 @@ def test_registration_hooks_are_called_once_per_registry_when_a_pack_is_loaded(h
 # Files
 
 
-def test_mf_file_compatibility_is_asked_of_one_pack_alone():
+def test_mf_file_compatibility_and_mf_file_migration_are_asked_of_one_pack_alone():
     class Plugin:
         @mf.hookimpl
         def mf_file_compatibility(self, names, saved):
             return f"{saved} {names}"
+
+        @mf.hookimpl
+        def mf_file_migration(self, name):
+            return f"no longer {name}", {}
 
     class Other:
         @mf.hookimpl
@@ -357,8 +361,10 @@ def test_mf_file_compatibility_is_asked_of_one_pack_alone():
     registry.register(Other(), "other")
     registry.register(object(), "silent")
     rule = registry.hook_of("mine", "mf_file_compatibility")
+    migration = registry.hook_of("mine", "mf_file_migration")
 
     assert rule(saved="1.0", installed="2.0", names=("A",)) == "1.0 ('A',)"
+    assert migration(saved="1.0", name="A", hyperparameters={}) == ("no longer A", {})
     assert registry.hook_of("silent", "mf_file_compatibility") is None
     assert registry.hook_of("absent", "mf_file_compatibility") is None
 

@@ -307,7 +307,7 @@ def _model(
             raise ModelFileError("it was saved without the state of an optimizer")
         optimizer = parsed(metadata[_OPTIMIZER], "its optimizer")
     packs = needed_packs(metadata, _names(description, optimizer))
-    check_packs(packs)
+    decoder.migrations = check_packs(packs)
     graph = decoded_graph(description, decoder, most_elements)
     outputs = dict(zip(description["outputs"], graph.outputs, strict=True))
     versions = {name: pack.version for name, pack in packs.items()}

@@ -300,6 +300,12 @@ def _application(
     most_elements: int,
 ) -> Node:
     _check_keys(entry, _OPERATION_KEYS, {"operation", "inputs"})
+    given = entry.get("hyperparameters", {})
+    if not isinstance(given, Mapping):
+        raise GraphFormatError("hyperparameters must be an object")
+    operation, values = decoder.migrated(
+        operation, {key: decoder.value(value) for key, value in given.items()}
+    )
     cls: Any = decoder.operation(operation)
     spec = spec_of(cls)
     places = entry["inputs"]
@@ -314,13 +320,9 @@ def _application(
     needed = len(spec.inputs)
     if len(places) < needed if spec.variadic else len(places) != needed:
         raise GraphFormatError(f"it has {len(places)} inputs; it needs {', '.join(spec.inputs)}")
-    given = entry.get("hyperparameters", {})
-    if not isinstance(given, Mapping):
-        raise GraphFormatError("hyperparameters must be an object")
-    if unknown := [key for key in given if key not in spec.hyperparameters]:
+    if unknown := [key for key in values if key not in spec.hyperparameters]:
         known = ", ".join(spec.hyperparameters) or "none"
         raise GraphFormatError(f"it has no hyperparameter {brief(unknown[0])}; it has {known}")
-    values = {key: decoder.value(value) for key, value in given.items()}
     inputs = [built[place] for place in places]
     # The core's own know it from their inputs; to say it makes nothing.
     if spec.shape_and_dtype is not None or cls.__module__.startswith("mfcore."):

@@ -113,6 +113,21 @@ def mf_file_compatibility(saved: str, installed: str, names: Sequence[str]) -> s
     """
 
 
+@hookspec
+def mf_file_migration(
+    saved: str, name: str, hyperparameters: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return what something of the pack is now that another version wrote into a model file.
+
+    ``name`` and ``hyperparameters`` are those of an operation, an optimizer or a schedule in
+    version ``saved``. Where they are others now, the result is the present name and the present
+    hyperparameters, ``("Swish", {"slope": 1.0})``; ``None`` stands for no change.
+
+    Called while a file is loaded, for each node of the pack that it is about, where the
+    versions are not the same, before the node is built.
+    """
+
+
 # Sorting a graph
 
 

@@ -195,6 +195,12 @@ class Decoder:
         Whether an operation may go by its short name, ``Linear``.
     data_only : bool, optional
         Whether no names are looked up at all: operations and schedules are refused.
+
+    Attributes
+    ----------
+    migrations : dict of str to callable
+        By pack: takes a name and hyperparameters of another version, and returns those of now,
+        or ``None`` where they are the same.
     """
 
     def __init__(
@@ -207,6 +213,7 @@ class Decoder:
         self._tensor = tensor
         self._short_names = short_names
         self._data_only = data_only
+        self.migrations: Mapping[str, Callable[[str, Mapping[str, Any]], Any]] = {}
         self._operations: dict[str, type[Node]] = _core_operations()
         self._kinds: dict[str, Callable[[Any, int], Any]] = {
             "array": lambda content, _: _array(content),
@@ -279,6 +286,32 @@ class Decoder:
             raise GraphFormatError(f"{brief(name)} is no name of an optimizer")
         return self._looked_up("optimizer", name)
 
+    def migrated(self, name: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return a qualified name and hyperparameters as the pack has them now.
+
+        Raises
+        ------
+        GraphFormatError
+            If the pack cannot tell.
+        """
+        pack, _, short = name.rpartition(".") if isinstance(name, str) else ("", "", "")
+        migration = self.migrations.get(pack)
+        if migration is None:
+            return name, given
+        try:
+            found = migration(short, given)
+            if found is None:
+                return name, given
+            now, values = found
+            if not isinstance(now, str):
+                raise TypeError(f"{type_name(now)} is no name")
+            return f"{pack}.{now}", dict(values)
+        except Exception as error:
+            said = f"{type_name(error)}: {error}"[:LONGEST_MESSAGE]
+            raise GraphFormatError(
+                f"the pack {pack} cannot take over {short} of another version: {said}"
+            ) from error
+
     def _looked_up(self, kind: str, name: str) -> Any:
         if self._data_only:
             raise GraphFormatError(f"{brief(name)} has no place among data")
@@ -305,8 +338,8 @@ class Decoder:
         name = content["schedule"]
         if not isinstance(name, str):
             raise GraphFormatError(f"{brief(name)} is no name of a schedule")
+        name, given = self.migrated(name, self._dict(content["hyperparameters"], depth))
         cls = self._looked_up("schedule", name)
-        given = self._dict(content["hyperparameters"], depth)
         known = [argument for argument, _ in _arguments(cls)]
         if unknown := [argument for argument in given if argument not in known]:
             raise GraphFormatError(f"{name} has no {brief(unknown[0])}; it has {', '.join(known)}")

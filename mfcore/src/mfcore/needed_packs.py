@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -65,8 +65,18 @@ def _is_word(value: Any) -> bool:
     )
 
 
-def check_packs(needed: Mapping[str, NeededPack]) -> None:
-    """Raise for packs that are not there, and let those of another version have their say."""
+Migration: TypeAlias = Callable[[str, Mapping[str, Any]], Any]
+"""Returns present name and hyperparameters for those of another version, or ``None``."""
+
+
+def check_packs(needed: Mapping[str, NeededPack]) -> dict[str, Migration]:
+    """Raise for packs that are not there, and let those of another version have their say.
+
+    Returns
+    -------
+    dict
+        By pack: what takes over names and hyperparameters of the version that wrote the file.
+    """
     there = {pack.name: pack for pack in current().packs()}
     missing = []
     for name, wanted in needed.items():
@@ -86,9 +96,12 @@ def check_packs(needed: Mapping[str, NeededPack]) -> None:
             )
     if missing:
         raise ModelFileError("; ".join(missing))
+    migrations: dict[str, Migration] = {}
     for name, wanted in needed.items():
         have = there[name].version
         if wanted.version and have and wanted.version != have:
+            if (hook := current().hook_of(name, "mf_file_migration")) is not None:
+                migrations[name] = _migration(hook, wanted.version)
             said = _said_of(name, wanted, have)
             if said:
                 warnings.warn(
@@ -97,6 +110,13 @@ def check_packs(needed: Mapping[str, NeededPack]) -> None:
                     PackVersionWarning,
                     stacklevel=4,
                 )
+    return migrations
+
+
+def _migration(hook: Callable[..., Any], saved: str) -> Migration:
+    return lambda name, hyperparameters: hook(
+        saved=saved, name=name, hyperparameters=hyperparameters
+    )
 
 
 def _said_of(name: str, wanted: NeededPack, have: str) -> str:

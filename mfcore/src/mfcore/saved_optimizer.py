@@ -111,12 +111,16 @@ def decoded_optimizer(entry: Any, graph: Graph, decoder: Decoder) -> SavedOptimi
             f"it has the optimizer's state of {len(states)} parameters, and "
             f"{len(graph.parameters)} parameters"
         )
+    if given is not None and not isinstance(given, dict):
+        raise ModelFileError(f"{brief(given)} are no hyperparameters")
+    name, values = decoder.migrated(
+        name, {key: decoder.value(value) for key, value in (given or {}).items()}
+    )
     cls = decoder.optimizer(name)
     optimizer = None
     if given is not None:
-        if not isinstance(given, dict) or given.keys() - set(optimizer_spec(cls).hyperparameters):
-            raise ModelFileError(f"{name} has no such hyperparameters as {brief(given)}")
-        values = {key: decoder.value(value) for key, value in given.items()}
+        if values.keys() - set(optimizer_spec(cls).hyperparameters):
+            raise ModelFileError(f"{name} has no such hyperparameters as {brief(values)}")
         try:
             optimizer = cls(**values)
             expected = [
