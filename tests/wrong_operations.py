@@ -1023,6 +1023,19 @@ class WidensParametersWithMomentum:
         return parameter - learning_rate * velocity, (velocity,)
 
 
+@caught_by("result")
+@optimizer
+class FailsWithNesterov:
+    """It is right as long as its hyperparameters are the default ones."""
+
+    learning_rate: float = 0.1
+    nesterov: bool = False
+
+    @staticmethod
+    def update(parameter, gradient, learning_rate, nesterov):
+        return parameter - learning_rate * (gradient.velocity if nesterov else gradient)
+
+
 @caught_by("engine mfjit.numpy")
 @optimizer
 class TrainsOtherwiseWhenCompiled:

@@ -19,6 +19,7 @@ from mfcore.testing import derivatives, formula, functions, graphs, optimizers, 
 from mfcore.testing.engines import engine_checks, operation_agrees, optimizer_agrees
 from mfcore.testing.examples import examples
 from mfcore.testing.outcome import CheckError, NotApplicable, Outcome, Report
+from mfcore.testing.rule import Rule, rule_of
 from mfcore.testing.samples import found_samples
 from mfcore.testing.subject import Subject
 
@@ -52,7 +53,7 @@ OPERATION_CHECKS: dict[str, Callable[[Subject], Found]] = {
 }
 """By name: a check takes an operation with samples; there is one more for each engine."""
 
-OPTIMIZER_CHECKS: dict[str, Callable[[optimizers.Rule], Found]] = {
+OPTIMIZER_CHECKS: dict[str, Callable[[Rule], Found]] = {
     "result": optimizers.result,
     "dtypes": optimizers.dtypes,
     "arguments": optimizers.arguments,
@@ -96,7 +97,6 @@ class Examination:
         """Return the checks of an operation; see ``check_operation``."""
         spec_of(operation)
         checks = {**OPERATION_CHECKS, **engine_checks(operation_agrees, engines)}
-
         announced = _announced(operation, expected)
 
         def find() -> tuple[Subject, int, str]:
@@ -120,8 +120,8 @@ class Examination:
         name = name or f"{optimizer.__module__.partition('.')[0]}.{optimizer.__name__}"
         expected = _announced(optimizer, expected)
 
-        def find() -> tuple[optimizers.Rule, int, str]:
-            rule = optimizers.rule_of(optimizer)
+        def find() -> tuple[Rule, int, str]:
+            rule = rule_of(optimizer)
             return rule, len(rule.variants), "hyperparameters as they are, and changed"
 
         return cls(name, checks, expected, find)

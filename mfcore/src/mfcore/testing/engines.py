@@ -21,8 +21,8 @@ from mfcore.reference import ReferenceEngine
 from mfcore.session import Session
 from mfcore.testing.comparison import close, difference
 from mfcore.testing.graphs import Both, results, sources
-from mfcore.testing.optimizers import Rule
 from mfcore.testing.outcome import CheckError, NotApplicable
+from mfcore.testing.rule import Rule
 from mfcore.testing.samples import Sample
 from mfcore.testing.subject import Subject
 

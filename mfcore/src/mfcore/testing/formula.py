@@ -15,8 +15,8 @@ import numpy as np
 
 from mfcore.node import Array
 from mfcore.optimizer import OptimizerSpec, Updates, optimizer_spec
-from mfcore.testing.optimizers import Rule
 from mfcore.testing.outcome import CheckError, NotApplicable
+from mfcore.testing.rule import Rule
 
 STEPS = 6
 

@@ -17,7 +17,7 @@ from mfcore.operation import FORWARD_EXTRAS, operation, read_forward, spec_of
 from mfcore.reference import ReferenceEngine
 from mfcore.session import Session
 from mfcore.testing.calls import moving, weights
-from mfcore.testing.comparison import close, difference
+from mfcore.testing.comparison import close, difference, same
 from mfcore.testing.outcome import CheckError, NotApplicable
 from mfcore.testing.samples import Sample
 from mfcore.testing.subject import Subject
@@ -132,25 +132,28 @@ def file(subject: Subject) -> int:
 
     if registry.current().provider(subject.operation) is None:
         raise NotApplicable("no loaded pack provides it, so that no file can name it")
+    inputs = [
+        [Input(f"x{i}_{k}") for k in range(len(sample.inputs))]
+        for i, sample in enumerate(subject.samples)
+    ]
+    roots = [applied(subject, s, *x) for s, x in zip(subject.samples, inputs, strict=True)]
     with TemporaryDirectory() as folder:
         path = Path(folder, "model.safetensors")
-        for sample in subject.samples:
-            nodes = inputs_for(sample)
-            node = applied(subject, sample, *nodes)
-            try:
-                save(path, node)
-                loaded = load(path)
-            except Exception as error:
-                raise CheckError(f"it cannot be saved and loaded: {error}, on {sample}") from error
-            (again,) = loaded.graph.outputs
-            by_name = [loaded.graph[f"x{k}"] for k in range(len(nodes))]
-            value, _ = run(node, feeds_for(sample, nodes))
-            found, _ = run(again, feeds_for(sample, by_name))
-            if value.dtype != found.dtype or value.tobytes() != found.tobytes():
-                raise CheckError(
-                    f"loaded from a file it gives another result, "
-                    f"{difference('it', found, value)}, on {sample}"
-                )
+        try:
+            save(path, roots)
+            graph = load(path).graph
+        except Exception as error:
+            raise CheckError(f"it cannot be saved and loaded: {error}") from error
+    for sample, nodes, root, again in zip(
+        subject.samples, inputs, roots, graph.outputs, strict=True
+    ):
+        value, _ = run(root, feeds_for(sample, nodes))
+        found, _ = run(again, feeds_for(sample, [graph[str(node.name)] for node in nodes]))
+        if not same(found, value):
+            raise CheckError(
+                f"loaded from a file it gives another result, "
+                f"{difference('it', found, value)}, on {sample}"
+            )
     return len(subject.samples)
 
 

@@ -21,7 +21,7 @@ from mfcore.testing.samples import (
     settings_of,
 )
 
-DRAWN = 20
+DRAWN = 15
 """So many are drawn from a domain, to keep those of most different shapes."""
 
 
