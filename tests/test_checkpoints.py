@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -854,6 +855,14 @@ HOSTILE = {
         "__metadata__": metadata(),
         "x": {"dtype": "O", "shape": [0], "data_offsets": [0, 0]},
     },
+    "an operation": {"__metadata__": metadata('{"x": {"operation": "mfops_nn.Linear"}}')},
+    "a schedule": {
+        "__metadata__": metadata(
+            '{"x": {"schedule": {"schedule": "mfoptim.Warmup", "hyperparameters": {}}}}'
+        )
+    },
+    "NaN": {"__metadata__": metadata('{"x": NaN}')},
+    "a key that stands twice": {"__metadata__": metadata('{"x": 1, "x": 1}')},
     "an unknown array": {"__metadata__": metadata('{"array": "y"}')},
     "an array without name": {"__metadata__": metadata('{"array": []}')},
     "two kinds": {"__metadata__": metadata('{"list": [], "tuple": []}')},
@@ -864,8 +873,16 @@ HOSTILE = {
 
 @pytest.mark.parametrize("header", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_headers_are_refused(tmp_path, header):
-    with pytest.raises(CheckpointError):
-        read_checkpoint(forged(tmp_path / "hostile", header))
+    forged(tmp_path / "hostile", header)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="hostile"):
+            read_checkpoint(tmp_path / "hostile")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize(

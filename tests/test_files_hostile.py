@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mfcore as mf
-from mfcore import Constant, Input, Parameter, Registry, Session, registry
+from mfcore import Constant, Input, Parameter, Registry, Session, inference, registry
 from mfcore.errors import GraphFormatError, ModelFileError
 from mfcore.random_states import random_state
 from mfcore.safetensors import read_header
@@ -680,9 +680,20 @@ class OfAStranger:
                 raise ValueError("too few")
             return x * np.arange(x.shape[0])
 
+    @mf.operation
+    class Rare(mf.Node):
+        x: mf.Node
+        kind: int
+
+        @staticmethod
+        def forward(x, kind):
+            if x.shape != (64, 64, 64):  # which is tried last
+                raise ValueError("another shape is needed")
+            return x
+
     @mf.hookimpl
     def mf_operations(self):
-        return [self.Filled, self.Squared]
+        return [self.Filled, self.Squared, self.Rare]
 
 
 @pytest.fixture
@@ -801,6 +812,25 @@ def test_an_odd_graph_is_refused(path, name):
 def test_a_file_of_another_kind_is_refused(path, text):
     refused(path, text)
     refused(path, put_together(text, b""))
+
+
+@pytest.mark.usefixtures("strangers")
+def test_shapes_that_are_hard_to_tell_take_bounded_work(monkeypatch):
+    read = []
+    before = inference._read
+    monkeypatch.setattr("mfcore.graph_json._MOST_CASES", 2000)
+    monkeypatch.setattr(inference, "_read", lambda *given: read.append(1) or before(*given))
+    nodes = [
+        node
+        for i in range(200)
+        for node in (declared(None, None, None), applied("strange.Rare", 2 * i, kind=10 + i))
+    ]
+    graph = {"schema": 1, "nodes": nodes, "outputs": {f"y{i}": i for i in range(400)}}
+
+    built = mf.graph_from_dict(graph)
+
+    assert {mf.shape_of(node) for node in built if type(node) is OfAStranger.Rare} == {None}
+    assert 2000 <= len(read) < 2000 + 10 * 200
 
 
 def test_a_long_name_among_the_packs_is_refused(path):

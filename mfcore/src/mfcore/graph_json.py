@@ -15,6 +15,7 @@ import numpy as np
 
 from mfcore.errors import GraphFormatError, MiniFlowError, ShapeError, type_name
 from mfcore.graph import Graph, collector_paused
+from mfcore.inference import bounded_inference
 from mfcore.json_values import LONGEST_MESSAGE, Decoder, Encoder
 from mfcore.node import Array, Constant, Input, Node, Parameter
 from mfcore.operation import spec_of
@@ -45,6 +46,9 @@ window's size does.
 
 MOST_ELEMENTS = 2**22
 """Of the inputs on which such an operation is read: of larger ones large axes are unknown to it."""
+
+_MOST_CASES = 20_000
+"""Of shapes that are tried for all nodes of a graph, before what does not fit is left to runs."""
 
 _PROBED = 23
 """The largest size that is tried for an axis of any size."""
@@ -230,7 +234,7 @@ def decoded_graph(description: Any, decoder: Decoder, most_elements: int = MOST_
     if not isinstance(entries, (list, tuple)) or not isinstance(outputs, Mapping) or not outputs:
         raise GraphFormatError("nodes must be a list, and outputs positions by name, at least one")
     built: list[Node] = []
-    with collector_paused():
+    with collector_paused(), bounded_inference(_MOST_CASES):
         for position, entry in enumerate(entries):
             built.append(_node(position, entry, built, decoder, most_elements))
     for name, place in outputs.items():

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -51,6 +53,23 @@ _LARGE = (64, 256, 1024, 4096)
 
 _ELEMENTS = 4_000_000
 """Cases of more elements are not tried: not all functions of NumPy can be read without any."""
+
+
+_cases_left: ContextVar[list[int] | None] = ContextVar("cases_left", default=None)
+"""How many cases may be tried for all nodes together, where that is bounded."""
+
+
+@contextmanager
+def bounded_inference(cases: int) -> Iterator[None]:
+    """Bound the work that nodes take to infer, which somebody else made up.
+
+    When so many cases were tried, what does not fit is left for the run to find.
+    """
+    token = _cases_left.set([cases])
+    try:
+        yield
+    finally:
+        _cases_left.reset(token)
 
 
 class Known:
@@ -327,6 +346,7 @@ def _fits_otherwise(node: Node, knowns: list[Known], failures: list[Exception]) 
         yield True
         return
     large = [(n,) * len(free) for n in _LARGE if free]
+    left = _cases_left.get()
     for chosen in (*product(sizes, repeat=len(free)), *large):
         at = dict(zip(free, chosen, strict=True))
         shapes: list[Any] = [
@@ -342,6 +362,10 @@ def _fits_otherwise(node: Node, knowns: list[Known], failures: list[Exception]) 
                 Abstract(shape, of.get(k, known.dtype))  # type: ignore[arg-type]
                 for k, (shape, known) in enumerate(zip(shapes, knowns, strict=True))
             ]
+            if left is not None:
+                left[0] -= 1
+                if left[0] < 0:
+                    yield True
             result, failure = _read(node, knowns, inputs)
             yield result is not None or not _is_mismatch(failure)
 
