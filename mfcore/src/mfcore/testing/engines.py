@@ -14,13 +14,14 @@ from mfcore import registry
 from mfcore.engine import Engine
 from mfcore.errors import EngineError, MiniFlowError, QuarantineWarning, UnknownNameError
 from mfcore.graph import Graph
-from mfcore.node import Input, Node, Parameter
-from mfcore.operation import operation, spec_of
+from mfcore.node import Input, Parameter
+from mfcore.operation import spec_of
 from mfcore.optimizer import optimizer_spec
 from mfcore.reference import ReferenceEngine
 from mfcore.session import Session
 from mfcore.testing.comparison import close, difference
 from mfcore.testing.graphs import Both, results, sources
+from mfcore.testing.optimizers import Bowl
 from mfcore.testing.outcome import CheckError, NotApplicable
 from mfcore.testing.rule import Rule
 from mfcore.testing.samples import Sample
@@ -143,24 +144,6 @@ def _compare_run(subject: Subject, sample: Sample, name: str, found: Any, expect
             )
 
 
-@operation(broadcasts=True)
-class Distance(Node):
-    """Half the squares of the differences from given rows: a cost that is easy to make small."""
-
-    x: Node
-    rows: Node
-
-    @staticmethod
-    def forward(x: Any, rows: Any) -> Any:
-        """Return the cost."""
-        return 0.5 * np.sum((x - rows) ** 2)
-
-    @staticmethod
-    def backward(grad: Any, x: Any, rows: Any) -> Any:
-        """Return both gradients."""
-        return grad * (x - rows), grad * (rows - x)
-
-
 def _falling(step: int) -> float:
     """A schedule, for hyperparameters that may be one."""
     return 0.1 / (1 + step)
@@ -204,7 +187,7 @@ def _trained(made: Any, engine: Engine) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     x, y = Parameter(rng.normal(size=3), name="x"), Parameter(rng.normal(size=(2, 1)), name="y")
     near_x, near_y = Input("near_x"), Input("near_y")
-    graph = Graph(Both(Distance(x, near_x), Distance(y, near_y)))
+    graph = Graph(Both(Bowl(x, near_x), Bowl(y, near_y)))
     data = {near_x: rng.normal(size=(6, 3)), near_y: rng.normal(size=(6, 2, 2))}
     session = Session(graph, engine=engine, seed=0)
     found: dict[str, Any] = {}

@@ -231,7 +231,7 @@ def pickling(rule: Rule) -> int:
     return 1
 
 
-@operation
+@operation(broadcasts=True)
 class Bowl(Node):
     """A convex cost whose lowest point is known: half the squares of ``x - center``, summed."""
 
