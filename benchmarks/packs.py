@@ -155,20 +155,30 @@ class Site:
 
     def look_up(self, name: str, *, before: str = "") -> LookUp:
         """Look an operation up twice in a fresh process."""
+        start = time.time()
+        first, second, end, found, loaded = self._run(PROGRAM.format(before=before, name=name))
+        return LookUp(float(first), float(second), float(end) - start, found, int(loaded))
+
+    def imports(self) -> float:
+        """Return the seconds of a fresh process that imports NumPy and mfcore, and no more."""
+        start = time.time()
+        (end,) = self._run(f"{IMPORTED}import time\nprint(time.time())")
+        return float(end) - start
+
+    def _run(self, program: str) -> list[str]:
+        """Return the words that a program prints."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MINIFLOW_")}
         # Installed packages have their bytecode; here the first look-up writes it.
         inherited |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}
-        start = time.time()
         done = subprocess.run(
-            [self._python, "-c", PROGRAM.format(before=before, name=name)],
+            [self._python, "-c", program],
             cwd=self._packages,
             env=inherited,
             capture_output=True,
             text=True,
             check=True,
         )
-        first, second, end, found, loaded = done.stdout.split()
-        return LookUp(float(first), float(second), float(end) - start, found, int(loaded))
+        return done.stdout.split()
 
 
 def measure(count: int, rounds: int) -> dict[str, list[float]]:
@@ -180,6 +190,9 @@ def measure(count: int, rounds: int) -> dict[str, list[float]]:
             for i, how in enumerate(("manifests", "no manifests"))
         }
         for round_number in range(-1, rounds):  # the first fills caches and is not counted
+            alone = sites["manifests"].imports()
+            if round_number >= 0:
+                times.setdefault("imports alone, from nothing", []).append(alone)
             for how, site in sites.items():
                 for what, form in NAMES.items():
                     name = form.format(last=count - 1)
@@ -190,8 +203,8 @@ def measure(count: int, rounds: int) -> dict[str, list[float]]:
                         times.setdefault(f"{what}, {how}", []).append(done.first)
                         times.setdefault(f"{what}, {how}, from nothing", []).append(whole)
                         times.setdefault(f"{what}, {how}, second", []).append(done.second)
-    order = ("", ", from nothing", ", second")
-    return {k: times[k] for end in order for k in times if k.endswith("manifests" + end)}
+    order = ("manifests", ", from nothing", ", second")
+    return {name: times[name] for end in order for name in times if name.endswith(end)}
 
 
 def main(*, quick: bool = False) -> bool:
