@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,7 @@ from mfjit.numba_code import Code, generate
 from mfjit.numba_explain import explain
 from mfjit.numba_moves import BAD_CLASS
 from mfjit.numba_storage import SLOTS
-from mfjit.operands import View
-
-Array: TypeAlias = np.ndarray[Any, Any]
+from mfjit.operands import Array, View
 
 OPTIONS = {"error_model": "numpy", "boundscheck": False, "nogil": True}
 """For ``numba.njit``; no fast mathematics: NaN, infinities and rounding are as in NumPy."""

@@ -9,20 +9,18 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 import mfcore as mf
 from mfcore.errors import type_name
+from mftrace.blocks import Array
 from mftrace.errors import TracerOptionError
 from mftrace.record_files import FileSink, MemorySink, Sink
 from mftrace.record_passes import KEPT, Kept, Pending, Plan, described_graph, portable
 from mftrace.recording import Recording
 from mftrace.summary import summarise
-
-Array: TypeAlias = NDArray[Any]
 
 ROWS = 256
 """Passes after which what is pending is written."""

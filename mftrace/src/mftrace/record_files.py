@@ -6,16 +6,13 @@ import json
 import secrets
 import zipfile
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
+from mftrace.blocks import Array
 from mftrace.errors import RecordingError
 from mftrace.reading import SCHEMA, Assembly, read
 from mftrace.recording import Recording
 from mftrace.recording_arrays import MemoryArrays, arrays_path, npy_header
-
-Array: TypeAlias = NDArray[Any]
 
 
 class Sink(Protocol):
