@@ -120,6 +120,49 @@ def miniflow_compiled(nodes: int, engine: str) -> Built:
     return run
 
 
+def python_tape(nodes: int, number: Callable[[float], Any]) -> Built:
+    """By hand: a list of steps that each call two functions of plain numbers, there and back.
+
+    It checks nothing and knows of nothing but nodes with two inputs: what an engine costs that
+    calls functions node by node, and does nothing beside.
+    """
+
+    def add(x: Any, y: Any) -> Any:
+        return x + y
+
+    def add_back(grad: Any, _x: Any, _y: Any) -> tuple[Any, Any]:
+        return grad, grad
+
+    def multiply(x: Any, y: Any) -> Any:
+        return x * y
+
+    def multiply_back(grad: Any, x: Any, y: Any) -> tuple[Any, Any]:
+        return grad * y, grad * x
+
+    start, multiplies, left, right = program(nodes)
+    leaves = list(map(number, start))
+    operands = list(zip(multiplies.tolist(), left.tolist(), right.tolist()))
+    there = [(multiply if product else add, i, j) for product, i, j in operands]
+    back = [(multiply_back if product else add_back, i, j) for product, i, j in operands[::-1]]
+    one = number(1.0)
+
+    def run() -> tuple[float, Any]:
+        values = leaves.copy()
+        for function, i, j in there:
+            values.append(function(values[i], values[j]))
+        gradients = [None] * (len(values) - 1) + [one]
+        for k, (function, i, j) in zip(range(len(values) - 1, -1, -1), back):
+            x, y = function(gradients[k], values[i], values[j])
+            gradients[k] = None
+            sofar = gradients[i]
+            gradients[i] = x if sofar is None else sofar + x
+            sofar = gradients[j]
+            gradients[j] = y if sofar is None else sofar + y
+        return float(values[-1]), [float(gradient) for gradient in gradients[:10]]
+
+    return run
+
+
 def numba_tape(nodes: int) -> Built:
     """By hand: a loop over operand numbers, there and back."""
     from numba import njit
@@ -220,6 +263,8 @@ BUILDERS: dict[str, Callable[[int], Built]] = {
     "MiniFlow reference": miniflow_reference,
     "MiniFlow numpy": lambda nodes: miniflow_compiled(nodes, "numpy"),
     "MiniFlow numba": lambda nodes: miniflow_compiled(nodes, "numba"),
+    "NumPy numbers by hand": lambda nodes: python_tape(nodes, np.float64),
+    "Python floats by hand": lambda nodes: python_tape(nodes, float),
     "numba tape by hand": numba_tape,
     "micrograd": with_micrograd,
     "torch": with_torch,

@@ -246,6 +246,13 @@ def test_scalar_graphs_are_computed_alike_by_reference_and_plain_python():
         assert gradients[i] == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.parametrize("number", [np.float64, float])
+def test_scalar_graphs_are_computed_alike_by_reference_and_by_hand(number):
+    value, gradients = scalars.miniflow_reference(300)()
+
+    assert scalars.python_tape(300, number)() == (value, pytest.approx(gradients, rel=1e-12))
+
+
 # Look-ups among many packs
 
 

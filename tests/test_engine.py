@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -236,6 +238,106 @@ def test_unbroadcasting_is_the_transpose_of_broadcasting(data):
 )
 def test_shapes_that_do_not_broadcast_to_the_gradient_are_not_summed(gradient, shape):
     assert unbroadcast(np.ones(gradient), shape) is None
+
+
+# Graphs of numbers, whose gradients take a shorter way
+
+
+def returning(*gradients):
+    """An operation of two inputs whose backward returns these."""
+
+    @mf.operation
+    class Returning(mf.Node):
+        x: mf.Node
+        y: mf.Node
+
+        @staticmethod
+        def forward(x, y):
+            return x + y
+
+        @staticmethod
+        def backward(grad):
+            return gradients
+
+    return Returning
+
+
+def test_a_graph_of_numbers_gets_the_gradients_of_one_of_arrays():
+    def gradients(shape):
+        p, q = (mf.Parameter(np.full(shape, value)) for value in (0.1, -0.7))
+        r = p * q * 0.5
+        top = r * r + (p + p) * (r + 3.0 * q) + ops.Exp(q) * p
+        return mf.Session(top.sum(), engine="reference").run().gradients.values()
+
+    for number, array in zip(gradients(()), gradients((1,)), strict=True):
+        assert type(number) is np.float64
+        assert number == array[0]
+
+
+@pytest.mark.parametrize(
+    ("gradients", "message"),
+    [
+        ((np.ones(3), np.float64(1)), r"of shape \(3,\) for its input 'x'"),
+        ((np.float64(1), np.ones(3)), r"of shape \(3,\) for its input 'y'"),
+        ((np.float64(1),), "returned 1 gradients for 2 inputs"),
+        ((np.float64(1),) * 3, "returned 3 gradients for 2 inputs"),
+    ],
+)
+def test_wrong_gradients_of_numbers_are_errors(gradients, message):
+    node = returning(*gradients)(mf.Parameter(1.0), mf.Parameter(2.0))
+
+    with pytest.raises(BackwardError, match=message):
+        mf.Session(node, engine="reference").run().backward()
+
+
+@pytest.mark.parametrize("other", [3, np.float32(3), np.array(3.0), np.int8(3)])
+def test_gradients_of_numbers_come_in_the_dtype_of_their_nodes(other):
+    p, q = mf.Parameter(1.0), mf.Parameter(2.0)
+    node = returning(other, np.float64(2))(p, q)
+
+    gradients = mf.Session(node, engine="reference").run().gradients
+
+    assert [gradients[p], gradients[q]] == [3, 2]
+    assert {gradient.dtype for gradient in gradients.values()} == {np.dtype(np.float64)}
+
+
+# What is kept
+
+
+def test_gradients_of_operations_are_kept_where_they_are_asked_for():
+    p, q = mf.Parameter(2.0), mf.Parameter(3.0)
+    r = p * q
+    run = mf.Session(r * r, engine="reference").run()
+
+    gradients = run.backward(wrt=[p, r])
+
+    assert [gradients[node] for node in (p, r, q)] == [36, 12, 24]
+
+
+def test_a_gradient_is_dropped_once_it_was_used():
+    alive = []
+
+    @mf.operation
+    class Watched(mf.Node):
+        x: mf.Node
+
+        @staticmethod
+        def forward(x):
+            return x * 1.0
+
+        @staticmethod
+        def backward(grad):
+            alive.append(sum(old() is not None for old in seen))
+            seen.append(weakref.ref(grad))
+            return (grad * 1.0,)
+
+    seen = []
+    node = mf.Parameter(np.ones(2))
+    for _ in range(5):
+        node = Watched(node)
+    mf.Session(node.sum(), engine="reference").run().backward()
+
+    assert alive == [0] * 5
 
 
 # Python numbers

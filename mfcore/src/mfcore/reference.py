@@ -59,6 +59,7 @@ is wanted; and whether these are two, both wanted."""
 
 
 _BOTH = bytes([True, True])
+_NUMBERS = frozenset([np.float64, float])  # values of nodes, and of constants
 
 
 class ReferenceProgram(Program):
@@ -251,9 +252,7 @@ class ReferenceProgram(Program):
     ) -> Memory:
         steps, leaves_only = self._plan(of, tuple(wrt))
         float64 = np.float64
-        numbers = type(memory[0]) is float64 and (
-            set(map(type, islice(memory, self._count))) == {float64}
-        )
+        numbers = _NUMBERS.issuperset(map(type, islice(memory, self._count)))
         gradients: Memory = [None] * self._count
         gradients[of] = grad = seed
         i = of
