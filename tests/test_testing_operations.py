@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from types import SimpleNamespace
 
+import attrs
 import numpy as np
 import pytest
 from wrong_operations import (
@@ -252,6 +253,27 @@ def test_a_formula_that_cannot_be_used_is_a_failure(formula, told):
 
     assert outcome.status == "failed"
     assert told in outcome.message
+
+
+def test_a_formula_is_of_numbers_not_of_schedules():
+    class Plain:
+        learning_rate: mf.Schedule = attrs.field(default=lambda step: 0.1)
+
+        @staticmethod
+        def update(parameter, gradient, learning_rate):
+            return parameter - learning_rate * gradient
+
+        @staticmethod
+        def formula(x, gradients, learning_rate):
+            """Robbins and Monro (1951)."""
+            for g in gradients:
+                x = x - learning_rate * g
+                yield x
+
+    outcome = Examination.of_optimizer(mf.optimizer(Plain)).outcome("formula")
+
+    assert outcome.status == "not applicable"
+    assert "a hyperparameter is a schedule" in outcome.message
 
 
 def test_optimizers_are_checked_with_other_hyperparameters_too():

@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import CodeType, FrameType
 from typing import Any
@@ -114,6 +115,11 @@ def _same_code(one: Any, other: Any) -> bool:
 def formula(rule: Rule) -> tuple[int, str]:
     """Steps by ``update`` are those of the published formula, whatever the hyperparameters."""
     stated = formula_of(rule.cls)
+    if any(callable(value) for value in attrs.asdict(rule.made, recurse=False).values()):
+        raise NotApplicable(
+            "a hyperparameter is a schedule, and a formula has numbers: give it a static method "
+            "sample() that returns one with numbers"
+        )
     rng = np.random.default_rng(0)
     start = rng.normal(size=(3, 4))
     # From large to so small that what keeps a division finite counts; and one without any.
@@ -150,10 +156,12 @@ def _refuse_shared_code(rule: Rule, stated: Formula, start: Array, gradients: li
     """Refuse a formula that calls ``update``, or the pack's code that ``update`` calls too."""
     spec: OptimizerSpec = optimizer_spec(rule.cls)
     package = rule.cls.__module__.partition(".")[0]
-    updates = Updates(rule.made, [start])
-    of_update = _called(package, lambda: updates.apply([start], gradients[:1]))
-    of_update |= {f.__code__ for f in (spec.update, spec.init) if f is not None}
-    of_formula = _called(package, lambda: stated.parameters(start, gradients, rule.made))
+    of_update = {f.__code__ for f in (spec.update, spec.init) if f is not None}
+    of_formula: set[CodeType] = set()
+    for made in rule.variants:
+        updates = Updates(made, [start])
+        of_update |= _called(package, partial(updates.apply, [start], gradients[:1]))
+        of_formula |= _called(package, partial(stated.parameters, start, gradients[:1], made))
     if shared := sorted(code.co_name for code in of_update & of_formula):
         raise CheckError(
             f"formula calls {shared[0]} of the pack, and so does update: a mistake in it would "
