@@ -544,6 +544,25 @@ def test_ctrl_c_writes_the_last_epoch_that_was_finished(tmp_path, engine):
     assert remembering.losses == whole.loss
 
 
+def test_ctrl_c_while_callbacks_are_told_of_an_epoch_writes_the_one_before(tmp_path):
+    class InterruptedLater(Callback):
+        def on_epoch_finish(self, session, epoch, logs):
+            if epoch == 7:
+                raise KeyboardInterrupt
+
+    train(
+        checkpoint=Checkpoint(tmp_path, every=4),
+        callbacks=[Remembering(), InterruptedLater()],
+    )
+    saved = read_checkpoint(Checkpoint(tmp_path).files()[-1])
+    remembering = Remembering()
+    resumed = train(resume=tmp_path, callbacks=[remembering])
+
+    assert (saved.epoch, len(saved.epochs)) == (6, 6)
+    assert content(resumed) == content(train())
+    assert remembering.losses == resumed.loss
+
+
 def test_ctrl_c_before_an_epoch_is_finished_says_that_there_is_none(tmp_path):
     interrupted = train(checkpoint=Checkpoint(tmp_path), callbacks=[Interrupter(3)])
 
