@@ -57,7 +57,7 @@ def test_a_right_pack_is_listed_and_counted(check):
 
     assert done.exit_code == 0, done.output
     assert "mfops_right.Twice" in done.stdout
-    counted = r"1 operations and optimizers, 1 manifests: \d\d passed, 0 failed, "
+    counted = r"1 operation or optimizer, 1 manifest: \d\d passed, 0 failed, "
     assert re.search(counted, done.stdout)
     told = "engines compared with the reference: mfjit.auto, mfjit.numpy; not compared: mfjit.numba"
     assert told in done.stdout
@@ -75,7 +75,7 @@ def test_one_operation_of_a_pack_can_be_checked(check):
     done = check("mfops_nn.Sigmoid")
 
     assert done.exit_code == 0
-    assert "1 operations and optimizers" in done.stdout
+    assert "1 operation or optimizer" in done.stdout
 
 
 def test_json_holds_every_outcome(check):

@@ -106,7 +106,7 @@ def test_the_command_checks_manifests(pack):
 
     assert done.exit_code == 1
     assert "mfops_mine, manifest: the manifest of pack mfops_mine: operation Twice" in done.stdout
-    assert "2 operations and optimizers, 1 manifests: " in done.stdout
+    assert "2 operations and optimizers, 1 manifest: " in done.stdout
 
 
 def test_what_provides_nothing_but_a_tracer_is_checked_if_it_carries_a_manifest(pack):

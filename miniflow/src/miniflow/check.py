@@ -45,8 +45,9 @@ class Checked:
     def subjects(self) -> str:
         """How many operations, optimizers and packs were checked, in words."""
         packs = sum("manifest" in {o.check for o in r.outcomes} for r in self.reports.values())
-        told = f"{len(self.reports) - packs} operations and optimizers"
-        return f"{told}, {packs} manifests" if packs else told
+        others = len(self.reports) - packs
+        told = "1 operation or optimizer" if others == 1 else f"{others} operations and optimizers"
+        return f"{told}, {packs} manifest{'s' * (packs > 1)}" if packs else told
 
     @property
     def ok(self) -> bool:
