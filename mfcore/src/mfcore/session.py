@@ -209,7 +209,8 @@ class Session:
         feeds : mapping
             One batch: a value for every input.
         optimizer : optimizer
-            An instance of an optimizer class; its state is kept in the session.
+            An instance of an optimizer class. The session keeps its state from step to step,
+            while it is the same object: another one, even an equal one, starts without.
         cost : Node, optional
             The scalar node to make small; by default the graph's only output.
 
