@@ -11,7 +11,7 @@ from mfcore.engine import Memory
 from mfcore.errors import BackwardError, ForwardError, NodeUseError, type_name
 from mfcore.graph import Graph
 from mfcore.node import Array
-from mfcore.operation import spec_of
+from mfcore.operation import counted, spec_of
 from mfcore.values import as_array
 
 
@@ -47,13 +47,7 @@ class Checks:
         BackwardError
             If there are not as many as the node has inputs, ``arity``.
         """
-        found: Sequence[Any] = gradients if isinstance(gradients, (tuple, list)) else (gradients,)
-        if len(found) != arity:
-            raise BackwardError(
-                f"backward of {self._describe(i)} returned {len(found)} gradients for "
-                f"{arity} inputs: it must return one for each, None where there is none"
-            )
-        return found
+        return counted(gradients, arity, lambda: self._describe(i))
 
     def fitted(self, gradient: Any, value: Array, i: int, k: int) -> Array:
         """Return a gradient in the shape and dtype of the value it belongs to.

@@ -10,9 +10,9 @@ import numpy as np
 from mfcore.errors import BackwardError, GradientError, NotTraceableError
 from mfcore.inference import Known, known_gradient
 from mfcore.node import Array, Constant, Input, Node
-from mfcore.operation import apply, hyperparameter, operation, spec_of
+from mfcore.operation import apply, counted, hyperparameter, operation, spec_of
 from mfcore.sorting import topological
-from mfcore.symbolic import Symbolic, counted
+from mfcore.symbolic import Symbolic
 from mfcore.syntax import cast, has_elements
 from mfcore.values import float_dtype
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, dataclass_transform, overload
 import attrs
 
 from mfcore.asking import takes_many
-from mfcore.errors import DefinitionError
+from mfcore.errors import BackwardError, DefinitionError
 from mfcore.node import Node
 from mfcore.syntax import first_symbol
 
@@ -312,6 +312,33 @@ def given_to(
         if name not in given:
             given[name] = _default(operation, name)
     return given
+
+
+def counted(returned: Any, count: int, whose: Callable[[], str] | None = None) -> Sequence[Any]:
+    """Return the gradients that a ``backward`` returned as a sequence, one for each input.
+
+    Parameters
+    ----------
+    returned : object
+        What it returned: a tuple, a list, or a single gradient.
+    count : int
+        How many inputs there are.
+    whose : callable, optional
+        Describes the node, for the message.
+
+    Raises
+    ------
+    BackwardError
+        If there are more or fewer than there are inputs.
+    """
+    gradients: Sequence[Any] = returned if isinstance(returned, (tuple, list)) else (returned,)
+    if len(gradients) != count:
+        of = f" of {whose()}" if whose is not None else ""
+        raise BackwardError(
+            f"backward{of} returned {len(gradients)} gradients for {count} inputs: it must "
+            f"return one for each, None where there is none"
+        )
+    return gradients
 
 
 def _default(operation: type[Node], name: str) -> Any:

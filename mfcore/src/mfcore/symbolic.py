@@ -11,9 +11,9 @@ import numpy as np
 
 from mfcore import dispatch
 from mfcore.abstract import rebuilt
-from mfcore.errors import BackwardError, NotTraceableError
+from mfcore.errors import NotTraceableError
 from mfcore.node import Constant, Node, as_node, describe
-from mfcore.operation import spec_of
+from mfcore.operation import counted, spec_of
 from mfcore.syntax import NumpySyntax
 
 
@@ -199,7 +199,7 @@ def read_backward(node: Node, grad: Node, flags: Sequence[bool]) -> list[Node | 
     if spec.saves:
         given["saved"] = reading(node, spec.forward, lambda: spec.call_forward(given)[1])
     returned = reading(node, spec.backward, lambda: spec.call_backward(given))
-    gradients = counted(returned, len(flags), node)
+    gradients = counted(returned, len(flags), lambda: describe(node))
     return [None if g is None else as_node(_nodes(g)) for g in gradients]
 
 
@@ -219,24 +219,6 @@ def arguments(node: Node) -> dict[str, Any]:
             values.append(Symbolic(source))
     settings = {name: getattr(node, name) for name in spec.hyperparameters}
     return {**spec.named_inputs(values), **settings}
-
-
-def counted(returned: Any, count: int, node: Node | None = None) -> Sequence[Any]:
-    """Return gradients as a sequence of the right length.
-
-    Raises
-    ------
-    BackwardError
-        If there are more or fewer than there are inputs.
-    """
-    gradients = returned if isinstance(returned, (tuple, list)) else (returned,)
-    if len(gradients) != count:
-        of = f" of {describe(node)}" if node is not None else ""
-        raise BackwardError(
-            f"backward{of} returned {len(gradients)} gradients for {count} inputs: it must "
-            f"return one for each, None where there is none"
-        )
-    return gradients
 
 
 def reading(node: Node, function: Any, call: Callable[[], Any]) -> Any:
